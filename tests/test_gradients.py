@@ -302,6 +302,8 @@ def test_finite_differences_of_known_slopes():
     slopes = gradients.finite_differences(lambda v: (v**3).sum(), x)
     torch.testing.assert_close(slopes, 3 * x**2, rtol=1e-8, atol=1e-8)
     assert torch.equal(x, before)
+    away = gradients.finite_differences(lambda v: (v - x).sum(), x)  # x keeps still while its copy is nudged
+    torch.testing.assert_close(away, torch.ones_like(x))
     assert gradients.finite_differences(lambda v: v * 4, torch.tensor(2.0).double()).item() == pytest.approx(4)
 
 
