@@ -112,12 +112,13 @@ def install_torch() -> None:
         raise SetUpError("constraints.txt doesn't pin torch. Restore it: git checkout constraints.txt")
     requirement = f"torch=={version[1]}"
     if TORCH_INDEX:
-        quick = ["--quiet", "--retries", "0", "--timeout", "10"]
+        # What torch itself needs comes with everything else, in the pinned versions.
+        quick = ["--quiet", "--retries", "0", "--timeout", "10", "--no-deps"]
         command = [PYTHON, "-m", "pip", "install", *quick, "--index-url", TORCH_INDEX, requirement]
         if subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0:
             return
         print(f"{TORCH_INDEX} gave no {requirement}; taking it from the default index.", flush=True)
-    pip("install", requirement)
+    pip("install", "--no-deps", requirement)
 
 
 def pip(*arguments: str) -> None:
