@@ -21,6 +21,24 @@ from minilm.course.widgets.base import Chip, chips_to_html, drawable, show_bytes
 from minilm.tokenizer import ByteTokenizer, count_pairs, merge_pair
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+TAGS = {
+    "style",
+    "div",
+    "section",
+    "p",
+    "ol",
+    "li",
+    "bdi",
+    "small",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "span",
+    "strong",
+}
 CORPUS = "the cat in the hat sat on the mat and that was that. " * 2
 
 
@@ -145,9 +163,7 @@ def test_what_a_user_types_never_becomes_markup(nasty):
     played.play("<", 0.5)
     for widget in (explorer(nasty), TokenExplorer("a", {nasty: ByteTokenizer()}), merged, played):
         shown = page(widget)
-        assert set(shown.tags) <= set(
-            "style div section p ol li bdi small table thead tbody tr th td span strong".split()
-        )
+        assert set(shown.tags) <= TAGS
         assert shown.attributes <= {"class", "style", "aria-label", "scope", "role"}
 
 
@@ -239,18 +255,29 @@ def test_explorer_without_tokenizers_is_refused():
 
 def test_stepper_segments_the_text_again_at_every_step():
     widget = stepper()
+    before: list[int] = []
     for step in range(len(widget.merges) + 1):
         widget.slider.value = step
-        ids = widget.sequences[step]
+        ids = widget.ids
         assert b"".join(widget.tokens[id] for id in ids).decode() == CORPUS
         assert "".join(chip.label for chip in widget.text_chips()) == visible(CORPUS)
         assert widget.pairs() == count_pairs(ids)
         assert len(widget.merge_chips()) == step
         if step:
             merge = widget.merges[step - 1]
-            assert ids == merge_pair(widget.sequences[step - 1], merge.pair, merge.new_id)
-            assert merge.count == max(count_pairs(widget.sequences[step - 1]).values())
+            assert ids == merge_pair(before, merge.pair, merge.new_id)
+            assert merge.count == max(count_pairs(before).values())
             assert {chip.label for chip in widget.text_chips() if chip.strong} == {widget.token(merge.new_id)}
+        before = ids  # of the step before, next time round
+
+
+def test_stepper_keeps_merges_inside_words_where_a_pre_tokenizer_cuts():
+    widget = MergeStepper(CORPUS, 12, pre_tokenizer="gpt2")
+    widget.slider.value = len(widget.merges)
+    assert b"".join(widget.tokens[id] for id in widget.ids).decode() == CORPUS
+    assert not any(b" " in token[1:] for token in widget.tokens.values())
+    stepped = stepper()
+    assert any(b" " in token[1:] for token in stepped.tokens.values())
 
 
 def test_stepper_frames_the_next_merge_first_in_its_table():
@@ -280,7 +307,8 @@ def test_stepper_has_fewer_merges_where_pairs_run_out():
     widget = MergeStepper("aaaa", 50)
     assert len(widget.merges) < 5
     widget.slider.value = widget.slider.max
-    assert widget.pair_bars() == [] or widget.step == len(widget.merges)
+    assert len(widget.ids) == 1
+    assert widget.pair_bars() == []
     assert widget.to_png()
 
 

@@ -9,19 +9,19 @@ through `html.escape` alone, and characters that cannot be seen, or that reorder
 import base64
 import html
 import io
+import textwrap
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import ipywidgets
 from matplotlib import font_manager, ft2font
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from minilm.course.figures import COLORS
 
@@ -155,16 +155,14 @@ class Sheet:
 
     def __init__(self) -> None:
         self.height = 0.1
-        self.drawings: list[tuple[Any, ...]] = []
+        self.drawings: list[Callable[[Axes], None]] = []
 
     def text(self, text: str, bold: bool = False, size: float = 10, indent: float = 0) -> None:
         """Add a text, wrapped to the page."""
         width = int((self.WIDTH - indent) * 10 / size)
-        text = drawable(text)
-        for start in range(0, max(len(text), 1), width):
+        for line in textwrap.wrap(drawable(text), width) or [""]:
             self.height += self.LINE * size / 10
-            line = text[start : start + width]
-            self.drawings.append(("text", indent, self.height - 0.055, line, size, bold))
+            self._write(indent, self.height - 0.055, line, size, bold)
 
     def chips(self, chips: Sequence[Chip], indent: float = 0, most_lines: int = 6) -> None:
         """Add chips, flowing over lines; what does not fit on `most_lines` is counted and left out."""
@@ -172,7 +170,7 @@ class Sheet:
         column, lines = indent, 1
         self.height += row + 0.04
         for number, chip in enumerate(chips):
-            label, below = drawable(chip.label), drawable(chip.below)
+            label, below = drawable(shorten(chip.label)), drawable(shorten(chip.below))
             wide = max(len(label), 0.75 * len(below), 1) + 0.8
             if column + wide > self.WIDTH:
                 if lines == most_lines:
@@ -180,15 +178,16 @@ class Sheet:
                     return
                 column, lines = indent, lines + 1
                 self.height += row + 0.04
-            self.drawings.append(("chip", column, self.height, wide, row, label, below, chip))
+            self.drawings.append(partial(draw_chip, chip=chip, x=column, bottom=self.height, wide=wide, tall=row))
             column += wide + 0.45
 
     def bars(self, bars: Sequence[Bar], indent: float = 0, chips_wide: float = 30, bar_wide: float = 40) -> None:
         """Add a row for each bar: its chips, its value, the bar."""
         for bar in bars:
             self.chips(bar.chips, indent, most_lines=1)
-            self.drawings.append(("text", indent + chips_wide, self.height - 0.075, bar.value, 10, False))
-            self.drawings.append(("bar", indent + chips_wide + 9, self.height, max(bar_wide * bar.share, 0.2)))
+            self._write(indent + chips_wide, self.height - 0.075, bar.value)
+            wide = max(bar_wide * bar.share, 0.2)
+            self.drawings.append(partial(draw_bar, x=indent + chips_wide + 9, bottom=self.height, wide=wide))
 
     def space(self, lines: float = 0.6) -> None:
         """Leave some lines free."""
@@ -200,43 +199,37 @@ class Sheet:
         figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
         axes = figure.add_axes((0, 0, 1, 1), xlim=(-1, self.WIDTH + 1), ylim=(height, 0))
         axes.axis("off")
-        for kind, *details in self.drawings:
-            {"text": self._draw_text, "chip": self._draw_chip, "bar": self._draw_bar}[kind](axes, *details)
+        for draw in self.drawings:
+            draw(axes)
         return figure
 
-    @staticmethod
-    def _put(axes: Axes, x: float, y: float, text: str, size: float, **how: Any) -> None:
-        # A dollar sign typed by the user is no formula.
-        axes.text(x, y, text, family="DejaVu Sans Mono", size=size, color=INK, parse_math=False, **how)
+    def _write(self, x: float, y: float, text: str, size: float = 10, bold: bool = False) -> None:
+        weight = "bold" if bold else "normal"
+        self.drawings.append(partial(write, x=x, y=y, text=text, size=size, weight=weight, ha="left"))
 
-    def _draw_text(self, axes: Axes, x: float, y: float, text: str, size: float, bold: bool) -> None:
-        self._put(axes, x, y, text, size, weight="bold" if bold else "normal", va="baseline")
 
-    def _draw_chip(
-        self, axes: Axes, x: float, bottom: float, wide: float, tall: float, label: str, below: str, chip: Chip
-    ) -> None:
-        box = FancyBboxPatch(
-            (x, bottom - tall),
-            wide,
-            tall,
-            boxstyle="round,pad=0,rounding_size=0.04",
-            facecolor=chip.colour,
-            edgecolor=STRONG if chip.strong else "#808080",
-            linewidth=2.2 if chip.strong else 0.6,
-        )
-        axes.add_patch(box)
-        middle = x + wide / 2
-        weight = "bold" if chip.strong else "normal"
-        if tall > 1.5 * self.LINE:
-            self._put(axes, middle, bottom - tall + 0.17, label, 10, ha="center", va="baseline", weight=weight)
-            self._put(axes, middle, bottom - 0.06, below, 7.2, ha="center", va="baseline")
-        else:
-            self._put(axes, middle, bottom - 0.075, label, 10, ha="center", va="baseline", weight=weight)
+def write(axes: Axes, x: float, y: float, text: str, size: float, weight: str = "normal", ha: str = "center") -> None:
+    """Draw one line of text, as it is: a dollar sign typed by the user is no formula."""
+    axes.text(x, y, text, family="DejaVu Sans Mono", size=size, weight=weight, ha=ha, color=INK, parse_math=False)
 
-    def _draw_bar(self, axes: Axes, x: float, bottom: float, wide: float) -> None:
-        axes.add_patch(
-            FancyBboxPatch((x, bottom - 0.19), wide, 0.13, boxstyle="square,pad=0", facecolor=BAR, edgecolor="#808080")
-        )
+
+def draw_chip(axes: Axes, chip: Chip, x: float, bottom: float, wide: float, tall: float) -> None:
+    """Draw a chip's box with its label, and below it, where there is room for two lines, its small text."""
+    box = FancyBboxPatch((x, bottom - tall), wide, tall, boxstyle="round,pad=0,rounding_size=0.04")
+    box.set(
+        facecolor=chip.colour, edgecolor=STRONG if chip.strong else "#808080", linewidth=2.2 if chip.strong else 0.6
+    )
+    axes.add_patch(box)
+    two_lines = tall > 1.5 * Sheet.LINE
+    baseline = bottom - tall + 0.17 if two_lines else bottom - 0.075
+    write(axes, x + wide / 2, baseline, drawable(shorten(chip.label)), 10, "bold" if chip.strong else "normal")
+    if two_lines:
+        write(axes, x + wide / 2, bottom - 0.06, drawable(shorten(chip.below)), 7.2)
+
+
+def draw_bar(axes: Axes, x: float, bottom: float, wide: float) -> None:
+    """Draw a bar on the line that ends at `bottom`."""
+    axes.add_patch(Rectangle((x, bottom - 0.19), wide, 0.13, facecolor=BAR, edgecolor="#808080", linewidth=0.8))
 
 
 class Widget(ABC):
@@ -272,7 +265,7 @@ class Widget(ABC):
         """The still picture as a PNG file."""
         buffer = io.BytesIO()
         # The name of the drawing program and its version would make files differ for no reason.
-        FigureCanvasAgg(self.picture()).print_png(buffer, metadata={"Software": None})
+        self.picture().savefig(buffer, format="png", metadata={"Software": None})
         return buffer.getvalue()
 
     def __repr__(self) -> str:

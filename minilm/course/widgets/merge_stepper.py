@@ -19,7 +19,8 @@ from minilm.course.widgets.base import (
     chips_to_html,
     show_bytes,
 )
-from minilm.tokenizer import count_pairs, merge_pair, train_by_recounting
+from minilm.tokenizer import count_pairs, merge_pair, pre_tokenize, train_by_recounting
+from minilm.tokenizer.pretokenize import PreTokenizer
 
 PAIRS_SHOWN = 8
 MERGES_SHOWN = 24
@@ -34,17 +35,25 @@ class Merge:
     new_id: int
 
 
+def count_in_words(words: list[list[int]]) -> Counter[tuple[int, int]]:
+    """How often each pair of neighbours stands in these words; pairs across two words do not count."""
+    counts: Counter[tuple[int, int]] = Counter()
+    for word in words:
+        counts.update(count_pairs(word))
+    return counts
+
+
 class MergeStepper(Widget):
     """Train byte-pair encoding on a short text and look at every step: the text in tokens, the pairs, the merges.
 
-    The text is one sequence of UTF-8 bytes, so merges may cross spaces. The merges are those of
-    `minilm.tokenizer.train_by_recounting`; there are fewer than `num_merges` where the pairs run out.
+    The merges are those of `minilm.tokenizer.train_by_recounting`; there are fewer than `num_merges` where the pairs
+    run out. Without a `pre_tokenizer` the text is one sequence of UTF-8 bytes, and merges may cross spaces.
 
     >>> MergeStepper("the cat in the hat", 5)  # doctest: +SKIP
     MergeStepper at merge 0 of 5: 18 tokens for 18 bytes. The most frequent pair is 'h' + 'e', 2 times.
     """
 
-    def __init__(self, text: str, num_merges: int = 20) -> None:
+    def __init__(self, text: str, num_merges: int = 20, pre_tokenizer: PreTokenizer = None) -> None:
         if not text:
             raise ValueError("MergeStepper needs a text to train on, and this one is empty")
         if num_merges < 1:
@@ -52,12 +61,14 @@ class MergeStepper(Widget):
         self.num_bytes = len(text.encode("utf-8"))
         self.tokens: dict[int, bytes] = {byte: bytes([byte]) for byte in range(256)}
         self.merges: list[Merge] = []
-        self.sequences: list[list[int]] = [list(text.encode("utf-8"))]
-        for pair, new_id in train_by_recounting(text, num_merges).items():
-            ids = self.sequences[-1]
-            self.merges.append(Merge(pair, count_pairs(ids)[pair], new_id))
+        self.states: list[list[list[int]]] = [
+            [list(word.encode("utf-8")) for word in pre_tokenize(text, pre_tokenizer)]
+        ]
+        for pair, new_id in train_by_recounting(text, num_merges, pre_tokenizer).items():
+            words = self.states[-1]
+            self.merges.append(Merge(pair, count_in_words(words)[pair], new_id))
             self.tokens[new_id] = self.tokens[pair[0]] + self.tokens[pair[1]]
-            self.sequences.append(merge_pair(ids, pair, new_id))
+            self.states.append([merge_pair(word, pair, new_id) for word in words])
         self.slider = ipywidgets.IntSlider(
             value=0,
             min=0,
@@ -83,9 +94,14 @@ class MergeStepper(Widget):
         """How many merges have been made so far."""
         return int(self.slider.value)
 
+    @property
+    def ids(self) -> list[int]:
+        """The whole text in its present tokens."""
+        return [id for word in self.states[self.step] for id in word]
+
     def pairs(self) -> Counter[tuple[int, int]]:
         """How often each pair of neighbours stands in the text now."""
-        return count_pairs(self.sequences[self.step])
+        return count_in_words(self.states[self.step])
 
     def token(self, id: int) -> str:
         """A token as text."""
@@ -98,7 +114,7 @@ class MergeStepper(Widget):
     def text_chips(self) -> list[Chip]:
         """The text in its present tokens; those made by the last merge stand out."""
         newest = self.merges[self.step - 1].new_id if self.step else None
-        return [self._chip(id, strong=id == newest) for id in self.sequences[self.step]]
+        return [self._chip(id, strong=id == newest) for id in self.ids]
 
     def pair_bars(self) -> list[Bar]:
         """The most frequent pairs now. The next merge comes first: it is the winner among equals."""
@@ -135,7 +151,7 @@ class MergeStepper(Widget):
 
     def facts(self) -> str:
         """How long the text is now, in tokens."""
-        count = len(self.sequences[self.step])
+        count = len(self.ids)
         return f"{count:,} tokens for {self.num_bytes:,} bytes · {self.num_bytes / count:.2f} bytes a token · {256 + self.step} tokens in the vocabulary"
 
     def to_html(self) -> str:
@@ -166,7 +182,7 @@ class MergeStepper(Widget):
 
     def summary(self) -> str:
         """The step, the length of the text in tokens, and the next pair."""
-        count = len(self.sequences[self.step])
+        count = len(self.ids)
         start = (
             f"MergeStepper at merge {self.step} of {len(self.merges)}: {count:,} tokens for {self.num_bytes:,} bytes."
         )
