@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from minilm.tokenizer.pretokenize import split_on_specials
+from minilm.tokenizer.pretokenize import PreTokenizer, split_on_specials, stream_words
 
 AllowedSpecial = Collection[str] | Literal["all"]
 
@@ -23,6 +23,9 @@ class Tokenizer(ABC):
     It is never produced from text unless the caller names it in `allowed_special`: text comes from users, and a user who types "<|end|>" must not end anything.
     """
 
+    # Where a stream of text may be cut.
+    pre_tokenizer: PreTokenizer = "whitespace"
+
     def __init__(self, special_tokens: Mapping[str, int]) -> None:
         self.special_tokens = dict(special_tokens)
         self._special_of = {token_id: token for token, token_id in self.special_tokens.items()}
@@ -36,9 +39,13 @@ class Tokenizer(ABC):
     def _encode_plain(self, text: str) -> list[int]:
         """Ids of `text`, in which nothing is special."""
 
+    def _encode_words(self, words: Sequence[str]) -> list[int]:
+        """Ids of consecutive words, as `pre_tokenize` cuts them."""
+        return self._encode_plain("".join(words))
+
     @abstractmethod
     def _plain_bytes(self, token_id: int) -> bytes:
-        """The bytes of an id that is not special's; KeyError or IndexError if there is no such id."""
+        """The bytes of an id that is not special; KeyError or IndexError if there is no such id."""
 
     def encode(self, text: str, allowed_special: AllowedSpecial = ()) -> list[int]:
         """Ids of `text`.
@@ -62,12 +69,19 @@ class Tokenizer(ABC):
         return [self.encode(text, allowed_special) for text in texts]
 
     def encode_iterable(self, chunks: Iterable[str], allowed_special: AllowedSpecial = ()) -> Iterator[int]:
-        """Ids of the text that `chunks` are the consecutive pieces of (an open file, say), lazily: `encode` of the pieces joined, in constant memory."""
+        """Ids of the text whose consecutive pieces are `chunks` (an open file, say): those of `encode` on the pieces joined, lazily and in constant memory.
+
+        No word or special token is torn where two pieces meet: what may go on is held back, so ids come some 65,000 characters behind the text.
+        Raises ValueError like `encode`, and for a tokenizer with `pre_tokenizer=None`, to which the whole text is one word.
+        """
         allowed = self._allowed(allowed_special)
-        if allowed:
-            raise ValueError(f"{type(self).__name__}.encode_iterable knows no special tokens: encode them with encode")
-        for chunk in chunks:
-            yield from self._encode_plain(chunk)
+        return self._encode_stream(stream_words(chunks, self.pre_tokenizer, allowed))
+
+    def _encode_stream(self, stream: Iterable[tuple[list[str], str | None]]) -> Iterator[int]:
+        for words, special in stream:
+            yield from self._encode_words(words)
+            if special is not None:
+                yield self.special_tokens[special]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, special tokens by name. Bytes that are no valid UTF-8 (an emoji cut in half, say) become "�".

@@ -5,7 +5,7 @@ Merges never cross the border of a word, so a tokenizer learns "dog" and not "do
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, get_args
 
 import regex
@@ -43,7 +43,7 @@ def pre_tokenize(text: str, pre_tokenizer: PreTokenizer) -> list[str]:
     return splitter(pre_tokenizer)(text)
 
 
-@lru_cache(maxsize=None)
+@cache
 def splitter(pre_tokenizer: PreTokenizer) -> Split:
     """The function that `pre_tokenize` applies: text -> words."""
     if pre_tokenizer is None:
@@ -86,12 +86,18 @@ def stream_words(
 
     Raises ValueError without a pre-tokenizer, because then the whole text is one word.
     """
+    # Checked here and not in the generator, whose first line runs only when the first word is asked for.
     if pre_tokenizer is None:
         raise ValueError(
             "pre_tokenizer=None makes the whole text one word, which can't be streamed: give the text as a whole "
-            "(training on it takes about 10 bytes of memory a character), or choose 'gpt2', 'gpt4' or 'whitespace'"
+            "(training takes about MEMORY bytes a character), or choose 'gpt2', 'gpt4' or 'whitespace'"
         )
-    split = splitter(pre_tokenizer)
+    return _stream_words(chunks, splitter(pre_tokenizer), special_tokens)
+
+
+def _stream_words(
+    chunks: Iterable[str], split: Split, special_tokens: Collection[str]
+) -> Iterator[tuple[list[str], str | None]]:
     specials = _specials_pattern(frozenset(special_tokens)) if special_tokens else None
     longest = max(map(len, special_tokens), default=0)
     buffer, enough = "", 0
