@@ -88,6 +88,13 @@ def test_a_run_stores_outputs_and_a_second_run_stores_the_same(notebooks, tmp_pa
     assert path.read_text() == first
 
 
+def test_a_widget_is_stored_as_its_picture(notebooks):
+    data = {"image/png": "AAAA", "text/plain": "a slider", notebooks.WIDGET_VIEW: {"model_id": "1"}}
+    notebook = new_notebook(cells=[new_code_cell("slider", outputs=[new_output("display_data", data)])])
+    notebooks.tidy(notebook)
+    assert set(notebook.cells[0].outputs[0].data) == {"image/png", "text/plain"}
+
+
 def test_a_run_that_fails_leaves_the_file_as_it_was(notebooks, tmp_path):
     path = tmp_path / "lesson.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell("1 / 0")]), path)

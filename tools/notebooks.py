@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAX_CODE_LINES = 25
 MAX_BYTES = 1_500_000
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 MARKDOWN_IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]+)[^)]*\)")
@@ -70,6 +71,11 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         cell.id = f"cell-{number:03d}"
         if cell.cell_type == "code":
             merge_streams(cell)
+            for output in cell.outputs:
+                # A stored view points to a widget of a kernel that is gone: in a trusted notebook JupyterLab would say
+                # "model not found" in place of the picture beside it.
+                if "image/png" in output.get("data", {}):
+                    output.data.pop(WIDGET_VIEW, None)
 
 
 def merge_streams(cell: nbformat.NotebookNode) -> None:
