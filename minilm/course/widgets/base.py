@@ -40,7 +40,7 @@ WIDEST_CHIPS = 400
 STYLE = f"""<style>
 .minilm {{ line-height: 1.4; max-width: 1100px; }}
 .minilm .panels {{ display: flex; flex-wrap: wrap; gap: 14px; }}
-.minilm .panel {{ flex: 1 1 270px; min-width: 0; border: 1px solid rgba(128,128,128,.55); border-radius: 6px; padding: 8px 10px; }}
+.minilm .panel {{ flex: 1 1 270px; margin: 0; min-width: 0; border: 1px solid rgba(128,128,128,.55); border-radius: 6px; padding: 8px 10px; }}
 .minilm .title {{ font-weight: 600; margin: 0; }}
 .minilm .facts {{ margin: 0 0 6px 0; opacity: .85; }}
 .minilm .chips {{ list-style: none; display: flex; flex-wrap: wrap; gap: 5px 3px; margin: 4px 0; padding: 0; }}

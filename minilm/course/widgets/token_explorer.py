@@ -81,7 +81,7 @@ class TokenExplorer(Widget):
             raise ValueError("TokenExplorer needs at least one tokenizer: tokenizers={'bytes': ByteTokenizer()}")
         self.tokenizers = dict(tokenizers)
         self.text = ipywidgets.Textarea(
-            value=text, description="Text", rows=3, layout=ipywidgets.Layout(width="100%", max_width="1100px")
+            value=text, description="Text", rows=3, layout=ipywidgets.Layout(width="99%", max_width="1100px")
         )
         self.below = ipywidgets.ToggleButtons(options=["ids", "bytes", "nothing"], description="Below:")
         # A radio-like row of buttons: Tab reaches it, Space or Enter presses.
