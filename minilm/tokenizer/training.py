@@ -33,21 +33,15 @@ def learn_merges(
     Of equally frequent pairs, `"lowest_id"` takes the one with the lowest ids (Hugging Face tokenizers), `"lexicographic"` the greatest pair of byte strings (Stanford's CS336).
     Returns pair -> new id in the order learned.
     """
-    id_of = {token: token_id for token_id, token in enumerate(tokens)}
     trainer = _Trainer(words, _sort_key(tie_break, tokens))
     merges: dict[str, int] = {}
     with tqdm(total=num_tokens - len(tokens), desc="merges", disable=_hidden(progress), delay=2) as bar:
         while len(tokens) < num_tokens and (pair := trainer.pop_most_frequent()) is not None:
-            merged = tokens[ord(pair[0])] + tokens[ord(pair[1])]
-            if merged in id_of:
-                trainer.merge_into_known(pair, chr(id_of[merged]))
-            else:
-                id_of[merged] = len(tokens)
-                tokens.append(merged)
-                trainer.merge_into_new(pair, chr(id_of[merged]))
-                bar.update()
-            merges.pop(pair, None)  # see merge_into_known: a pair learned again counts from the later time on
-            merges[pair] = id_of[merged]
+            # No token has these bytes yet: a stretch of text whose ends no merge has crossed is cut the same way wherever it stands, so two different pairs never spell the same.
+            merges[pair] = new_id = len(tokens)
+            tokens.append(tokens[ord(pair[0])] + tokens[ord(pair[1])])
+            trainer.merge(pair, chr(new_id))
+            bar.update()
     return merges
 
 
@@ -70,6 +64,7 @@ class _Trainer:
         heapq.heapify(self.heap)
 
     def pop_most_frequent(self) -> str | None:
+        """Take the most frequent pair out of the heap; None if no pair is left."""
         while self.heap:
             negative_count, key, pair = self.heap[0]
             count = self.counts[pair]
@@ -82,12 +77,12 @@ class _Trainer:
                 heapq.heappop(self.heap)
         return None
 
-    def merge_into_new(self, pair: str, token: str) -> None:
+    def merge(self, pair: str, token: str) -> None:
         """Replace `pair` by `token`, which no word holds yet, and correct the counts around it."""
         left, right = pair[0], pair[1]
         counts, places, words = self.counts, self.places, self.words
         changed = set()
-        for place in places.pop(pair, ()):
+        for place in places.pop(pair):
             word = words[place]
             merged = word.replace(pair, token)
             if merged == word:
@@ -112,42 +107,10 @@ class _Trainer:
                     places[formed].append(place)
                     changed.add(formed)
                 at = merged.find(token, at + 1)
-        self._push(changed)
-
-    def merge_into_known(self, pair: str, token: str) -> None:
-        """Replace `pair` by `token`, whose bytes were reached before by another pair ("--" + "--" after "---" + "-").
-
-        So a pair with `token` may be known, and even be merged already. Hugging Face's trainer goes on counting such a pair from the number it had when it was merged;
-        it then comes up again and takes a later place in the order of merges. To learn the same merges, we do as it does, step by step.
-        """
-        left, right = pair[0], pair[1]
-        changed = set()
-        for place in dict.fromkeys(self.places.pop(pair, ())):
-            frequency, word = self.frequency[place], self.words[place]
-            formed = set()
-            at = word.find(pair)
-            while at >= 0:
-                before, after = word[:at], word[at + 2 :]
-                if before:
-                    self.counts[before[-1] + left] -= frequency
-                    self.counts[before[-1] + token] += frequency
-                    formed.add(before[-1] + token)
-                if after:
-                    self.counts[right + after[0]] -= frequency
-                    self.counts[token + after[0]] += frequency
-                    formed.add(token + after[0])
-                word = before + token + after
-                at = word.find(pair, at + 1)
-            self.words[place] = word
-            for new_pair in formed:
-                self.places[new_pair].append(place)
-            changed |= formed
-        self._push(changed)
-
-    def _push(self, pairs: set[str]) -> None:
-        for pair in pairs:
-            if self.counts[pair] > 0:
-                heapq.heappush(self.heap, (-self.counts[pair], self.sort_key(pair), pair))
+        del counts[pair]
+        for formed in changed:
+            # A pair with the new token is formed now or never, so it enters the heap once.
+            heapq.heappush(self.heap, (-counts[formed], self.sort_key(formed), formed))
 
 
 def _sort_key(tie_break: str, tokens: list[bytes]) -> Callable[[str], object]:

@@ -1,0 +1,214 @@
+"""The tokenizer beside Hugging Face tokenizers (Rust) and a trainer that recounts: `python -m benchmarks tokenizer`.
+
+Every measurement is a fresh process, so caches are cold and its peak memory is its own. Rounds are interleaved: each contender once, then all again. A table in Markdown gives medians, with the lowest and the highest.
+The 1.1 MB text is MINILM_TEST_DATA/tinyshakespeare.txt, or else Python's documentation as pydoc holds it. `--full` adds 67 MB of the sources and documents of this Python installation.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+FULL_BYTES = 67_000_000
+# Task -> (what it is, corpus, size of the vocabulary, contenders; the first is what the others are compared with).
+TASKS = {
+    "recount": ("train on 100 KB, 500 ids", "page", 500, ("minilm", "recounting")),
+    "train": ("train on the text, 3,500 ids", "text", 3500, ("tokenizers", "minilm")),
+    "encode": ("encode the text, one call", "text", 3500, ("tokenizers", "minilm", "minilm, again")),
+    "encode-many": ("encode its paragraphs, one by one", "text", 3500, ("tokenizers", "minilm", "tokenizers, batch")),
+    "train-full": ("train on 67 MB, 8,192 ids", "full", 8192, ("tokenizers", "minilm")),
+}
+
+
+def corpus(name: str) -> list[str]:
+    """The texts of a corpus."""
+    if name == "full":
+        return list(installed_texts(FULL_BYTES))
+    folder = os.environ.get("MINILM_TEST_DATA")
+    if folder:
+        text = (pathlib.Path(folder) / "tinyshakespeare.txt").read_text(encoding="utf-8")
+    else:
+        from pydoc_data.topics import topics
+
+        text = "\n\n".join(topics[key] for key in sorted(topics))
+    return [text[:100_000]] if name == "page" else [text]
+
+
+def installed_texts(limit: int) -> Iterator[str]:
+    """Sources and documents of this Python installation, in the order of their paths, up to `limit` bytes."""
+    paths = sysconfig.get_paths()
+    for folder in dict.fromkeys((paths["stdlib"], paths["purelib"])):
+        root = pathlib.Path(folder)
+        for path in sorted(path for path in root.rglob("*") if path.suffix in {".py", ".pyi", ".md", ".rst", ".txt"}):
+            if "site-packages" in path.relative_to(root).parts:
+                continue
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                text = path.read_text(encoding="utf-8")[:limit]
+                limit -= len(text.encode())
+                yield text
+            if limit <= 0:
+                return
+
+
+def measure(task: str, contender: str, pre_tokenizer: str) -> dict[str, float]:
+    """Do the work of one contender once, in this process; seconds, and the peak of memory in MB above what the process had before."""
+    _, source, vocab_size, _ = TASKS[task]
+    texts = corpus(source)
+    work = (
+        train(contender, texts, vocab_size, pre_tokenizer)
+        if "encode" not in task
+        else encode(contender, texts, vocab_size, pre_tokenizer, task)
+    )
+    before = reset_peak()
+    start = time.perf_counter()
+    work()
+    return {"seconds": time.perf_counter() - start, "memory": peak() - before}
+
+
+def train(contender: str, texts: list[str], vocab_size: int, pre_tokenizer: str) -> Callable[[], object]:
+    """The training of a contender, ready to run."""
+    from minilm.tokenizer import BPETokenizer, train_by_recounting
+
+    if contender == "minilm":
+        return lambda: BPETokenizer.train(texts, vocab_size, pre_tokenizer=pre_tokenizer, progress=False)  # type: ignore[arg-type]
+    if contender == "recounting":
+        return lambda: train_by_recounting(texts[0], vocab_size - 256, pre_tokenizer)  # type: ignore[arg-type]
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    cutter = BPETokenizer.train(["a"], 256, pre_tokenizer=pre_tokenizer).to_huggingface()  # type: ignore[arg-type]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = cutter.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    return lambda: tokenizer.train_from_iterator(texts, trainer)
+
+
+def encode(contender: str, texts: list[str], vocab_size: int, pre_tokenizer: str, task: str) -> Callable[[], object]:
+    """The encoding of a contender, trained and ready to run with an empty cache."""
+    from minilm.tokenizer import BPETokenizer
+
+    trained = BPETokenizer.train(texts, vocab_size, pre_tokenizer=pre_tokenizer, progress=False)  # type: ignore[arg-type]
+    # Through the file's text, so that nothing is cached yet.
+    ours = BPETokenizer.from_huggingface(trained.to_huggingface().to_str())
+    theirs = trained.to_huggingface()
+    pieces = texts if task == "encode" else [text + "\n\n" for text in texts[0].split("\n\n")]
+    if contender == "tokenizers":
+        return lambda: [theirs.encode(piece).ids for piece in pieces]
+    if contender == "tokenizers, batch":
+        return lambda: [encoding.ids for encoding in theirs.encode_batch(pieces)]
+    if contender == "minilm, again":
+        ours.encode_batch(pieces)
+    return lambda: ours.encode_batch(pieces)
+
+
+def reset_peak() -> float:
+    """Forget the peak of memory so far where the system can (Linux), and give the memory in use, in MB."""
+    import psutil
+
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    return float(psutil.Process().memory_info().rss) / 1e6
+
+
+def peak() -> float:
+    """The peak of memory of this process, in MB."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def in_fresh_process(task: str, contender: str, pre_tokenizer: str) -> dict[str, float]:
+    """`measure` in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "tokenizer",
+        "--one",
+        task,
+        contender,
+        "--pre-tokenizer",
+        pre_tokenizer,
+    ]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    measured: dict[str, float] = json.loads(result.stdout)
+    return measured
+
+
+def describe(texts: list[str]) -> str:
+    """Size and fingerprint of a corpus."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode())
+    return f"{len(texts):,} texts, {sum(len(text.encode()) for text in texts) / 1e6:.1f} MB, sha256 {digest.hexdigest()[:12]}"
+
+
+def processor() -> str:
+    """The name of the processor."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks tokenizer", description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (default 5)")
+    parser.add_argument("--full", action="store_true", help="also train on 67 MB (about a minute a round)")
+    parser.add_argument("--pre-tokenizer", default="gpt2", choices=["gpt2", "gpt4"])
+    parser.add_argument("--one", nargs=2, metavar=("TASK", "CONTENDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(*options.one, options.pre_tokenizer)))
+        return
+    tasks = [task for task in TASKS if options.full or not task.endswith("full")]
+    measured: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for _ in range(options.rounds):
+        for task in tasks:
+            for contender in TASKS[task][3]:
+                measured.setdefault((task, contender), []).append(
+                    in_fresh_process(task, contender, options.pre_tokenizer)
+                )
+    print(
+        f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, tokenizers {version('tokenizers')}; pre-tokenizer {options.pre_tokenizer}"
+    )
+    for name in dict.fromkeys(TASKS[task][1] for task in tasks):
+        print(f"{name}: {describe(corpus(name))}")
+    print(
+        f"\nMedian of {options.rounds} interleaved rounds (lowest to highest); memory: peak above the loaded text and library.\n"
+    )
+    print("| task | contender | seconds | relative time | memory, MB |\n|---|---|---|---|---|")
+    for task in tasks:
+        title, _, _, contenders = TASKS[task]
+        base = statistics.median(run["seconds"] for run in measured[task, contenders[0]])
+        for contender in contenders:
+            seconds = [run["seconds"] for run in measured[task, contender]]
+            memory = statistics.median(run["memory"] for run in measured[task, contender])
+            middle = statistics.median(seconds)
+            print(
+                f"| {title} | {contender} | {middle:.3f} ({min(seconds):.3f} to {max(seconds):.3f}) | {middle / base:.2f} | {memory:.0f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
