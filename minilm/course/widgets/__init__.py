@@ -1,5 +1,6 @@
 """Things to play with inside a lesson. Each has a still picture and a line of text for pages without a kernel."""
 
+from minilm.course.widgets.attention_explorer import AttentionExplorer
 from minilm.course.widgets.base import Widget
 from minilm.course.widgets.graph_stepper import GraphStepper
 from minilm.course.widgets.guessing_game import GuessingGame
@@ -7,4 +8,12 @@ from minilm.course.widgets.merge_stepper import MergeStepper
 from minilm.course.widgets.surprise_explorer import SurpriseExplorer
 from minilm.course.widgets.token_explorer import TokenExplorer
 
-__all__ = ["GraphStepper", "GuessingGame", "MergeStepper", "SurpriseExplorer", "TokenExplorer", "Widget"]
+__all__ = [
+    "AttentionExplorer",
+    "GraphStepper",
+    "GuessingGame",
+    "MergeStepper",
+    "SurpriseExplorer",
+    "TokenExplorer",
+    "Widget",
+]
