@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -60,14 +61,16 @@ def installed_texts(limit: int) -> Iterator[str]:
                 return
 
 
-def measure(task: str, contender: str, pre_tokenizer: str) -> dict[str, float]:
+def measure(task: str, contender: str, pre_tokenizer: str, trained: str) -> dict[str, float]:
     """Do the work of one contender once, in this process; seconds, and the peak of memory in MB above what the process had before."""
     _, source, vocab_size, _ = TASKS[task]
     texts = corpus(source)
+    if task == "encode-many":
+        texts = [text + "\n\n" for text in texts[0].split("\n\n")]
     work = (
-        train(contender, texts, vocab_size, pre_tokenizer)
-        if "encode" not in task
-        else encode(contender, texts, vocab_size, pre_tokenizer, task)
+        encode(contender, texts, trained)
+        if task.startswith("encode")
+        else train(contender, texts, vocab_size, pre_tokenizer)
     )
     before = reset_peak()
     start = time.perf_counter()
@@ -94,22 +97,21 @@ def train(contender: str, texts: list[str], vocab_size: int, pre_tokenizer: str)
     return lambda: tokenizer.train_from_iterator(texts, trainer)
 
 
-def encode(contender: str, texts: list[str], vocab_size: int, pre_tokenizer: str, task: str) -> Callable[[], object]:
-    """The encoding of a contender, trained and ready to run with an empty cache."""
+def encode(contender: str, texts: list[str], trained: str) -> Callable[[], object]:
+    """The encoding of a contender, ready to run with an empty cache; `trained` is the path of a tokenizer.json."""
+    import tokenizers
+
     from minilm.tokenizer import BPETokenizer
 
-    trained = BPETokenizer.train(texts, vocab_size, pre_tokenizer=pre_tokenizer, progress=False)  # type: ignore[arg-type]
-    # Through the file's text, so that nothing is cached yet.
-    ours = BPETokenizer.from_huggingface(trained.to_huggingface().to_str())
-    theirs = trained.to_huggingface()
-    pieces = texts if task == "encode" else [text + "\n\n" for text in texts[0].split("\n\n")]
+    ours = BPETokenizer.load(trained)
+    theirs = tokenizers.Tokenizer.from_file(trained)
     if contender == "tokenizers":
-        return lambda: [theirs.encode(piece).ids for piece in pieces]
+        return lambda: [theirs.encode(text).ids for text in texts]
     if contender == "tokenizers, batch":
-        return lambda: [encoding.ids for encoding in theirs.encode_batch(pieces)]
+        return lambda: [encoding.ids for encoding in theirs.encode_batch(texts)]
     if contender == "minilm, again":
-        ours.encode_batch(pieces)
-    return lambda: ours.encode_batch(pieces)
+        ours.encode_batch(texts)
+    return lambda: ours.encode_batch(texts)
 
 
 def reset_peak() -> float:
@@ -133,18 +135,19 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def in_fresh_process(task: str, contender: str, pre_tokenizer: str) -> dict[str, float]:
+def in_fresh_process(task: str, contender: str, pre_tokenizer: str, trained: str) -> dict[str, float]:
     """`measure` in a process of its own."""
     command = [
         sys.executable,
         "-m",
         "benchmarks",
         "tokenizer",
+        "--pre-tokenizer",
+        pre_tokenizer,
         "--one",
         task,
         contender,
-        "--pre-tokenizer",
-        pre_tokenizer,
+        trained,
     ]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     measured: dict[str, float] = json.loads(result.stdout)
@@ -176,19 +179,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (default 5)")
     parser.add_argument("--full", action="store_true", help="also train on 67 MB (about a minute a round)")
     parser.add_argument("--pre-tokenizer", default="gpt2", choices=["gpt2", "gpt4"])
-    parser.add_argument("--one", nargs=2, metavar=("TASK", "CONTENDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, metavar=("TASK", "CONTENDER", "TOKENIZER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(*options.one, options.pre_tokenizer)))
+        task, contender, trained = options.one
+        print(json.dumps(measure(task, contender, options.pre_tokenizer, trained)))
         return
+    from minilm.tokenizer import BPETokenizer
+
     tasks = [task for task in TASKS if options.full or not task.endswith("full")]
     measured: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for _ in range(options.rounds):
-        for task in tasks:
-            for contender in TASKS[task][3]:
-                measured.setdefault((task, contender), []).append(
-                    in_fresh_process(task, contender, options.pre_tokenizer)
-                )
+    with tempfile.TemporaryDirectory() as folder:
+        trained = str(pathlib.Path(folder) / "tokenizer.json")
+        BPETokenizer.train(corpus("text"), 3500, pre_tokenizer=options.pre_tokenizer).save(trained)
+        for _ in range(options.rounds):
+            for task in tasks:
+                for contender in TASKS[task][3]:
+                    measured.setdefault((task, contender), []).append(
+                        in_fresh_process(task, contender, options.pre_tokenizer, trained)
+                    )
     print(
         f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, tokenizers {version('tokenizers')}; pre-tokenizer {options.pre_tokenizer}"
     )

@@ -1,6 +1,6 @@
 """Text to tokens and back (lesson 01): bytes, characters, and byte-pair encoding from scratch.
 
-Read in this order: `basics` (the idea), `pretokenize` (words and special tokens), `base` (what a tokenizer is; bytes and characters), `training` (fast), `bpe` (all together), `chat`, `huggingface`.
+Read in this order: `basics` (the idea), `pretokenize` (words and special tokens), `base` (what a tokenizer is; bytes and characters), `counting` and `training` (fast), `bpe` (all together), `chat`, `huggingface`.
 """
 
 from minilm.tokenizer.base import DLIB_SPECIAL_TOKENS, ByteTokenizer, CharTokenizer, Tokenizer

@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain, repeat
 from operator import add
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from minilm.tokenizer import huggingface
 from minilm.tokenizer.base import Tokenizer, check_special_tokens, utf8
 from minilm.tokenizer.chat import CHATML, CHATML_SPECIAL_TOKENS, Message, render, render_pieces
-from minilm.tokenizer.pretokenize import CHUNK, PreTokenizer, split_on_specials, splitter, stream_words
+from minilm.tokenizer.counting import count_words
+from minilm.tokenizer.pretokenize import CHUNK, PreTokenizer, splitter, stream_words
 from minilm.tokenizer.training import TieBreak, learn_merges
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class BPETokenizer(Tokenizer):
         `"lexicographic"` the greatest pair of byte strings, as in Stanford's CS336.
         Ids: special tokens (`special_position="first"`), bytes in GPT-2's order, merges; or, with `"last"`, special tokens after the merges, as in GPT-2 and dlib.
         A special token found in the text is a border and is not learned from, so no ordinary token can ever spell one.
-        With `pre_tokenizer=None` each text is one word, which takes about MEMORY bytes of memory a character.
+        With `pre_tokenizer=None` each text is one word, which takes about 100 bytes of memory a character.
         `progress` shows a bar on work of over two seconds; None means only on a terminal.
 
         When no pair is left before the vocabulary is full, it ends there, with a warning that says where. Special tokens at the end then have lower ids than planned
@@ -118,7 +119,7 @@ class BPETokenizer(Tokenizer):
             )
         if special_position not in ("first", "last"):
             raise ValueError(f"special_position is {special_position!r}; it must be 'first' or 'last'")
-        words = count_words(texts_or_path, pre_tokenizer, special_tokens)
+        words = count_words(texts_or_path, pre_tokenizer, special_tokens, progress)
         first = special_position == "first"
         # An empty name holds a special token's place: no merge gives it.
         tokens = [b""] * (len(special_tokens) if first else 0) + [bytes([byte]) for byte in huggingface.BYTE_ORDER]
@@ -251,13 +252,17 @@ class BPETokenizer(Tokenizer):
         spelled = utf8(word).decode("latin-1").translate(self._byte_table)
         if len(spelled) > LONG_WORD:
             return self._encode_long_word(spelled)
-        unknown = len(self._pairs)
+        never = len(self._merged)
         rank_of = self._rank.get
-        while len(spelled) > 1:
-            rank = min(map(rank_of, map(add, spelled, spelled[1:]), repeat(unknown)))
-            if rank == unknown:
-                break
-            spelled = spelled.replace(self._pairs[rank], self._merged[rank], 1)
+        ranks = list(map(rank_of, map(add, spelled, spelled[1:]), repeat(never)))  # of each pair of neighbours
+        while ranks and (rank := min(ranks)) != never:
+            at = ranks.index(rank)
+            spelled = spelled[:at] + self._merged[rank] + spelled[at + 2 :]
+            del ranks[at]
+            if at > 0:
+                ranks[at - 1] = rank_of(spelled[at - 1 : at + 1], never)
+            if at < len(ranks):
+                ranks[at] = rank_of(spelled[at : at + 2], never)
         return list(map(ord, spelled))
 
     def _encode_long_word(self, spelled: str) -> list[int]:
@@ -334,52 +339,3 @@ class _WordCache(dict[str, list[int]]):
                 self.clear()
             self[word] = ids
         return ids
-
-
-def count_words(
-    texts_or_path: Iterable[str] | str | os.PathLike[str],
-    pre_tokenizer: PreTokenizer,
-    special_tokens: Sequence[str] = (),
-) -> Counter[str]:
-    """How often each word occurs in a corpus, special tokens left out; memory is that of the different words.
-
-    Raises ValueError if there is none, or if the file is not UTF-8.
-    """
-    counts: Counter[str] = Counter()
-    specials = set(special_tokens)
-    if isinstance(texts_or_path, str | os.PathLike):
-        for words, _ in stream_words(_read_chunks(texts_or_path), pre_tokenizer, specials):
-            counts.update(words)
-    elif pre_tokenizer is None:
-        for text in texts_or_path:
-            counts.update(piece for piece in split_on_specials(text, specials) if piece not in specials)
-    else:
-        for text in texts_or_path:
-            for words, _ in stream_words([text], pre_tokenizer, specials):
-                counts.update(words)
-    if not counts:
-        raise ValueError("the corpus is empty: give at least one text with a character in it")
-    return counts
-
-
-def _read_chunks(path: str | os.PathLike[str]) -> Iterator[str]:
-    if isinstance(path, str) and ("\n" in path or len(path) > 1000):
-        raise ValueError(
-            f"a str is taken for the path of a file, and this one looks like a text ({len(path):,} characters): to train on a text, put it in a list, [text]"
-        )
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:  # newline="": line ends as they are
-            while chunk := file.read(CHUNK):
-                yield chunk
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"there is no file {os.fspath(path)!r}: check the path (from {Path.cwd()}), or, if this is a text to train on, put it in a list"
-        ) from None
-    except IsADirectoryError:
-        raise IsADirectoryError(
-            f"{os.fspath(path)!r} is a folder: give the path of one file, or a list of texts"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} is not UTF-8 text ({error.reason}): convert it, or read it with errors='replace' and pass the texts in a list"
-        ) from None

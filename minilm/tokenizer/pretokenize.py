@@ -90,7 +90,7 @@ def stream_words(
     if pre_tokenizer is None:
         raise ValueError(
             "pre_tokenizer=None makes the whole text one word, which can't be streamed: give the text as a whole "
-            "(training takes about MEMORY bytes a character), or choose 'gpt2', 'gpt4' or 'whitespace'"
+            "(training takes about 100 bytes of memory a character), or choose 'gpt2', 'gpt4' or 'whitespace'"
         )
     return _stream_words(chunks, splitter(pre_tokenizer), special_tokens)
 

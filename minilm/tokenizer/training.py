@@ -13,7 +13,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
 from tqdm.auto import tqdm
 
@@ -35,7 +35,7 @@ def learn_merges(
     """
     trainer = _Trainer(words, _sort_key(tie_break, tokens))
     merges: dict[str, int] = {}
-    with tqdm(total=num_tokens - len(tokens), desc="merges", disable=_hidden(progress), delay=2) as bar:
+    with progress_bar(num_tokens - len(tokens), "merging", progress) as bar:
         while len(tokens) < num_tokens and (pair := trainer.pop_most_frequent()) is not None:
             # No token has these bytes yet: a stretch of text whose ends no merge has crossed is cut the same way wherever it stands, so two different pairs never spell the same.
             merges[pair] = new_id = len(tokens)
@@ -82,11 +82,11 @@ class _Trainer:
         left, right = pair[0], pair[1]
         counts, places, words = self.counts, self.places, self.words
         changed = set()
-        for place in places.pop(pair):
+        for place in set(places.pop(pair)):
             word = words[place]
             merged = word.replace(pair, token)
             if merged == word:
-                continue
+                continue  # a neighbour's merge has taken the pair away since
             words[place] = merged
             frequency = self.frequency[place]
             last = len(merged) - 1
@@ -129,6 +129,6 @@ def _sort_key(tie_break: str, tokens: list[bytes]) -> Callable[[str], object]:
     raise ValueError(f"tie_break is {tie_break!r}; it must be {names}")
 
 
-def _hidden(progress: bool | None) -> bool | None:
-    """What tqdm calls `disable`: None hides the bar unless the output is a terminal."""
-    return None if progress is None else not progress
+def progress_bar(total: int, name: str, shown: bool | None) -> "tqdm[NoReturn]":
+    """A bar for work of over two seconds; `shown=None` hides it unless the output is a terminal."""
+    return tqdm(total=total, desc=name, unit_scale=True, delay=2, disable=None if shown is None else not shown)
