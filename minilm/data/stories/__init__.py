@@ -44,7 +44,7 @@ __all__ = [
     "statistics",
 ]
 
-SIZES = ("easy", "medium", "hard")
+SIZES = ("easy", "medium", "hard", "french")
 """The grammars by name."""
 
 Split = Literal["train", "validation", "test"]

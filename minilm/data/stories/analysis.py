@@ -1,7 +1,7 @@
 """What can be proven about a grammar without sampling: that every story has one derivation, and which words it knows."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from minilm.data.stories.engine import Branch, Draw, DrawNumber, Fork, Grammar, Held, Node, Note, Recall
 from minilm.data.stories.words import Word
@@ -84,9 +84,13 @@ def _pieces(node: Node, possible: dict[str, list[Word]]) -> Iterator[tuple[str, 
             yield node.printer(word, {}), node.next
     elif isinstance(node, Draw | Recall):
         if isinstance(node, Draw):
-            choices: list[Word] = node.list.words
+            choices: Sequence[Word] = node.list.words
+        elif node.total:
+            numbers = {name: [word.number or 0 for word in possible[name]] for name in node.total.names}
+            ranges = {name: (min(values), max(values)) for name, values in numbers.items()}
+            choices = node.numbers[max(0, node.total.extreme(ranges, -1)) : node.total.extreme(ranges, 1) + 1]
         else:
-            choices = list(node.numbers[1:]) if node.total else possible[node.name]
+            choices = possible[node.name]
         agree = node.printer.agree
         helds: list[Held] = [{agree: other} for other in _genders(possible[agree])] if agree else [{}]
         for held in helds:

@@ -37,7 +37,7 @@ PLOTS = {
         {hero.they^} took the {animal} home. {hero.their^} [relative=RELATIVE] [smiled:2|laughed]. "You have a new friend, {hero}," said {hero.their} {relative}.""",
     "gift": """
         {hero} made [color.an=COLOR] [toy=TOY] for {hero.their} friend [FRIEND]. "What is it?" asked {friend}. "It is {toy.an}," said {hero}.
-        {friend} [loved:2|liked] the {color} {toy}. [They:2|{friend}] took it to the [place=PLACE]. {hero} was [GLAD].""",
+        {friend} [loved:2|liked] the {color} {toy}. [They:2|{friend.they^}] took it to the [place=PLACE]. {hero} was [GLAD].""",
 }
 
 STORY = "[Once there was:2|There was] a [girl named [hero=GIRL]|boy named [hero=BOY]]. [PLOT]"

@@ -159,7 +159,7 @@ class Fork(Node):
 
 
 class WordList:
-    """A list of words with falling weights, 1/(rank + 10): the first are common, the last are rare, none is very rare.
+    """A list of words with falling weights, 1/(rank + 20): the first are common, the last are rare, none is very rare.
 
     `names` are all names under which the grammar holds words of this list: a word that one of them holds is not drawn
     again, so that two toys of a story differ.
@@ -167,7 +167,7 @@ class WordList:
 
     def __init__(self, words: Sequence[Word], weights: Sequence[float] | None = None) -> None:
         self.words = list(words)
-        self.probabilities, self.cumulative = _normalise(weights or [1 / (rank + 10) for rank in range(len(words))])
+        self.probabilities, self.cumulative = _normalise(weights or [1 / (rank + 20) for rank in range(len(words))])
         self.probability_of = dict(zip(self.words, self.probabilities, strict=True))
         self.names: list[str] = []
 
@@ -292,7 +292,12 @@ class Recall(Node):
     __slots__ = ("name", "numbers", "printer", "total")
 
     def __init__(
-        self, name: str, printer: Printer, following: Node | None, total: Sum | None = None, numbers: Sequence[Word] = ()
+        self,
+        name: str,
+        printer: Printer,
+        following: Node | None,
+        total: Sum | None = None,
+        numbers: Sequence[Word] = (),
     ) -> None:
         super().__init__(following)
         self.name, self.printer, self.total, self.numbers = name, printer, total, numbers

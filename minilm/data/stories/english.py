@@ -22,14 +22,16 @@ def relatives(text: str) -> list[Word]:
 
 LISTS: Mapping[str, list[Word]] = {
     # Who.
-    "GIRL": characters( "girl",
+    "GIRL": characters(
+        "girl",
         "Lily, Mia, Anna, Sue, Emma, Zoe, Nora, Ruby, Ivy, Clara, Maya, Rose, Lucy, Ella, Grace, Tara, "
         "Alice, Hannah, Julia, Molly, Sophie, Eva, Nina, Amy, Daisy, Kate, Laura, Olivia, Penny, Sara, "
         "Violet, Wendy, Aisha, Leila, Priya, Yuki, Carmen, Freya, Ingrid, Martha, Astrid, Bianca, Celia, "
         "Dora, Fatima, Gloria, Helen, Iris, Juno, Kira, Luisa, Mina, Naomi, Paula, Rita, Stella, Tessa, "
         "Ursula, Vera, Zara",
     ),
-    "BOY": characters( "boy",
+    "BOY": characters(
+        "boy",
         "Tom, Ben, Max, Sam, Leo, Tim, Jack, Finn, Theo, Hugo, Noah, Adam, Oscar, Luke, Paul, Eric, Henry, "
         "Peter, Simon, Jonas, Felix, Daniel, Arthur, George, Edgar, Ali, Omar, Ravi, Kenji, Diego, Marco, "
         "Pedro, Anton, Victor, Walter, Charlie, Toby, Martin, Rupert, Jasper, Alan, Basil, Carlos, Dominic, "
@@ -202,9 +204,7 @@ LISTS: Mapping[str, list[Word]] = {
         "lovely, drizzly, damp, cool, clear, gloomy, blustery, crisp, dry, pleasant, dull, wet, fine"
     ),
     "TIME": plain("day, morning, afternoon, evening"),
-    "MONTH": plain(
-        "June, May, July, April, August, September, October, March, December, January, November, February"
-    ),
+    "MONTH": plain("June, May, July, April, August, September, October, March, December, January, November, February"),
     "WEEKDAY": plain("Saturday, Sunday, Monday, Friday, Wednesday, Tuesday, Thursday"),
 }
 

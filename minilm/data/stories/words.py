@@ -58,7 +58,7 @@ def characters(gender: str, names: str) -> list[Word]:
 def article(text: str) -> str:
     """The text with a or an before it. The exceptions are those that the stories use."""
     sounds_like_consonant = text.startswith(("uni", "use", "one"))
-    vowel = text[0] in "aeiou" and not sounds_like_consonant or text.startswith(("hour", "honest"))
+    vowel = (text[0] in "aeiou" and not sounds_like_consonant) or text.startswith(("hour", "honest"))
     return f"{'an' if vowel else 'a'} {text}"
 
 
@@ -82,13 +82,15 @@ def nouns(text: str) -> list[Word]:
 
 # --- French ---
 
-VOWELS = "aeiouyâàéèêëîïôœùûh"
-"""Letters that elide the article before them: all names and nouns with h in the stories have a silent one."""
+VOWELS = "aeiouyàâäéèêëîïôöùûüœ"
+ASPIRATED = ("hibou", "hérisson", "haricot", "hamster", "homard")
+"""Words whose h bars elision, as in "le hibou"; before every other h the article elides, as in "l'hirondelle"."""
 
 
 def elides(text: str) -> bool:
-    """Whether le, la, de, que lose their vowel before this word."""
-    return text[0].lower() in VOWELS
+    """Whether le, la, de and que lose their vowel before this word."""
+    initial = text[0].lower()
+    return initial in VOWELS or (initial == "h" and text.lower() not in ASPIRATED)
 
 
 def personnages(genre: str, noms: str) -> list[Word]:
@@ -132,6 +134,7 @@ def noms(text: str) -> list[Word]:
             "du": f"de l'{nom}" if elided else f"{'de la' if f else 'du'} {nom}",
             "au": f"à l'{nom}" if elided else f"{'à la' if f else 'au'} {nom}",
             "de": f"d'{nom}" if elided else f"de {nom}",
+            "ds": f"d'{pluriel}" if elided else f"de {pluriel}",
             "son": f"{'son' if elided or not f else 'sa'} {nom}",
             "mon": f"{'mon' if elided or not f else 'ma'} {nom}",
             "ton": f"{'ton' if elided or not f else 'ta'} {nom}",
