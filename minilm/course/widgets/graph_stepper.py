@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from minilm.gradients import Scalar
 
 MOST_NUMBERS = 24
+WIDE, HIGH = 1.9, 1.15  # inches from column to column, and from row to row
 
 
 class GraphStepper(Widget):
@@ -109,10 +110,12 @@ class GraphStepper(Widget):
         places = self.places()
         wide = max(x for x, _ in places.values())
         high = max(abs(y) for _, y in places.values())
-        figure = Figure(figsize=(1.9 * wide + 2.0, 1.15 * (2 * high + 1) + 0.5), dpi=100, facecolor="white")
-        axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.55, wide + 0.55), ylim=(-high - 0.6, high + 0.85))
+        figure = Figure(
+            figsize=(WIDE * (wide + 1.1), HIGH * (2 * high + 1.55)), dpi=100, facecolor="white", layout="none"
+        )
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.55, wide + 0.55), ylim=(-high - 0.65, high + 0.9))
         axes.axis("off")
-        axes.text(-0.5, high + 0.66, self.headline(), size=10, color=INK, parse_math=False, weight="bold")
+        axes.text(-0.5, high + 0.7, self.headline(), size=10, color=INK, parse_math=False, weight="bold")
         turn = self.numbers[self.step - 1] if self.step else None
         for number in self.numbers:
             for which, (source, slope) in enumerate(number.edges):
@@ -140,8 +143,9 @@ class GraphStepper(Widget):
             color=colour,
         )
         axes.add_patch(arrow)  # type: ignore[attr-defined]
-        # Nearer to the input: there the edges of one number are farthest apart.
-        x, y = (start[0] * 0.5 + end[0] * 0.5, start[1] * 0.5 + end[1] * 0.5 + bend * (start[0] - start[0]) * 0.5)
+        # In the middle of the arrow; a bent one bulges by half its bend, measured in inches.
+        bulge = 0.5 * bend * (end[0] - start[0]) * WIDE / HIGH
+        x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2 - bulge
         label = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
         text = f"×{slope:.3g}"
         axes.text(x, y, text, size=8, color=colour, ha="center", va="center", bbox=label, parse_math=False)  # type: ignore[attr-defined]
