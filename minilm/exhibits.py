@@ -143,16 +143,20 @@ def future_leak(model: nn.Module, ids: Int[Tensor, "batch seq"], replacement: in
         return float((model(changed) - model(ids))[:, :-1].abs().max())
 
 
-def count_as_dlib(model: nn.Module) -> int:
-    """The number of parameters by dlib's count: its embedding layers report none, however large their table.
+def counted_by_dlib(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that dlib's count includes: all but embedding tables, since its embedding layers report none.
 
     A table that is also the output matrix is counted once, as the head's. (dlib does not tie them.)
     """
-    tables = {id(part.weight) for part in model.modules() if isinstance(part, TokenEmbedding | LearnedPositions)}
     elsewhere = {
         id(parameter)
         for part in model.modules()
         if not isinstance(part, TokenEmbedding | LearnedPositions)
         for parameter in part.parameters(recurse=False)
     }
-    return sum(p.numel() for p in model.parameters() if id(p) not in tables or id(p) in elsewhere)
+    return [parameter for parameter in model.parameters() if id(parameter) in elsewhere]
+
+
+def count_as_dlib(model: nn.Module) -> int:
+    """The number of parameters as dlib reports it (`counted_by_dlib`)."""
+    return sum(parameter.numel() for parameter in counted_by_dlib(model))

@@ -1,0 +1,137 @@
+"""Models by name: those of the systems that the course covers, and two that everyone compares with.
+
+Each is a config and nothing more; `LanguageModel.from_preset(name, **overrides)` makes the model. The numbers in the comments are the
+published or derived parameter counts that the tests hold them to.
+"""
+
+import difflib
+from typing import Any
+
+from minilm.block import gated_width
+from minilm.config import (
+    AttentionConfig,
+    BlockConfig,
+    FeedForwardConfig,
+    HeadConfig,
+    InitConfig,
+    ModelConfig,
+    NormConfig,
+    PositionConfig,
+)
+
+_DLIB_NORM = NormConfig("whole-sample", eps=1e-5)
+
+PRESETS: dict[str, ModelConfig] = {
+    # dlib's character model: 5,185,864 by its own count, 98.8 % of them in layers that read the flattened window.
+    "dlib-char": ModelConfig(
+        vocab_size=257,
+        dim=64,
+        num_layers=3,
+        context_length=50,
+        attention=AttentionConfig(num_heads=4, kind="dlib-fused"),
+        feed_forward=FeedForwardConfig(hidden=256, kind="dlib-fused", activation="gelu", bias=True),
+        positions=PositionConfig("sinusoidal-dlib"),
+        norm=_DLIB_NORM,
+        block=BlockConfig(dropout=0.1),
+        head=HeadConfig("flat", tied=False, bias=True),
+        initialization=InitConfig("torch"),
+    ),
+    # dlib's byte-pair model: 4,002,458 by its own count; 3,301,301 with head={"kind": "per_token"}.
+    "dlib-bpe": ModelConfig(
+        vocab_size=3500,
+        dim=228,
+        num_layers=4,
+        context_length=100,
+        attention=AttentionConfig(num_heads=6),
+        feed_forward=FeedForwardConfig(hidden=912, kind="plain", activation="gelu", bias=True),
+        norm=_DLIB_NORM,
+        block=BlockConfig(dropout=0.1),
+        head=HeadConfig("flat_squeeze", tied=False, bias=True),
+        initialization=InitConfig("torch"),
+    ),
+    # SLiM: 6,294,784 + 256 V. Its documentation gives the shape; vocabulary and context are ours.
+    "slim": ModelConfig(
+        vocab_size=4096,
+        dim=256,
+        num_layers=6,
+        context_length=256,
+        attention=AttentionConfig(num_heads=8),
+        feed_forward=FeedForwardConfig(hidden=1024),
+    ),
+    # Mnemos 0.1.0: 3,701,248, of which 1,024 are the head's biases; 3,438,080 with head={"tied": True, "bias": False}.
+    "mnemos": ModelConfig(
+        vocab_size=1024,
+        dim=256,
+        num_layers=4,
+        context_length=64,
+        attention=AttentionConfig(num_heads=4, bias=True, output_bias=True),
+        feed_forward=FeedForwardConfig(hidden=1024, kind="plain", activation="gelu", bias=True),
+        positions=PositionConfig("learned"),
+        norm=NormConfig("layer", eps=1e-5, bias=True),
+        block=BlockConfig(dropout=0.1),
+        head=HeadConfig(tied=False, bias=True),
+    ),
+    # Super Tiny Language Models, the baseline: 47,203,328.
+    "stlm": ModelConfig(
+        vocab_size=50_257,
+        dim=512,
+        num_layers=8,
+        context_length=512,
+        attention=AttentionConfig(num_heads=16, num_kv_heads=4),
+        feed_forward=FeedForwardConfig(hidden=1320),
+        block=BlockConfig(dropout=0.1),
+    ),
+    # GPT-2 small: 124,439,808.
+    "gpt2": ModelConfig(
+        vocab_size=50_257,
+        dim=768,
+        num_layers=12,
+        context_length=1024,
+        attention=AttentionConfig(num_heads=12, bias=True, output_bias=True, dropout=0.1),
+        feed_forward=FeedForwardConfig(hidden=3072, kind="plain", activation="gelu-tanh", bias=True),
+        positions=PositionConfig("learned"),
+        norm=NormConfig("layer", eps=1e-5, bias=True),
+        block=BlockConfig(dropout=0.1),
+    ),
+    # A Llama in small, in the layout of transformers: the 15,191,712 parameters of llama2.c's stories15M.
+    "llama-tiny": ModelConfig(
+        vocab_size=32_000,
+        dim=288,
+        num_layers=6,
+        context_length=256,
+        attention=AttentionConfig(num_heads=6),
+        feed_forward=FeedForwardConfig(hidden=gated_width(288, 8 / 3, multiple_of=32)),
+        positions=PositionConfig(interleaved=False),
+        norm=NormConfig(eps=1e-5),
+    ),
+}
+# STLM with ten layers, 55,888,896, and its twin that has one feed-forward for all of them, 34,655,232.
+PRESETS["stlm-10"] = PRESETS["stlm"].replace(num_layers=10, feed_forward={"hidden": 1536})
+PRESETS["stlm-shared"] = PRESETS["stlm-10"].replace(feed_forward={"shared": True})
+
+
+def config(name: str, **overrides: Any) -> ModelConfig:
+    """A preset's config, changed where asked; a dictionary changes some values of a part.
+
+    >>> config("dlib-bpe", head={"kind": "per_token"}).head
+    HeadConfig(kind='per_token', tied=False, bias=True)
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, PRESETS))}."
+        raise ValueError(f"no preset {name!r}: {advice}")
+    return PRESETS[name].replace(**overrides)
+
+
+def doge_parameters(
+    dim: int, num_layers: int, num_heads: int, num_kv_heads: int, vocab_size: int = 32_768, head_dim: int = 128
+) -> int:
+    """The parameters of a Doge model as SmallDoge's own code makes it, by formula: 13,117,712 for Doge-20M.
+
+    Tied table; a block has q, k, v, o, the dynamic mask's projection (kv width to heads) and one factor a head, SwiGLU of width
+    2 dim, two norms and two residual scales; one last norm.
+    """
+    width, kv_width = num_heads * head_dim, num_kv_heads * head_dim
+    attention = 2 * dim * width + 2 * dim * kv_width + kv_width * num_heads + num_heads
+    block = attention + 3 * dim * (2 * dim) + 4 * dim
+    return vocab_size * dim + num_layers * block + dim
