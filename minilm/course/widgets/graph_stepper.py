@@ -119,11 +119,19 @@ class GraphStepper(Widget):
         turn = self.numbers[self.step - 1] if self.step else None
         for number in self.numbers:
             for which, (source, slope) in enumerate(number.edges):
-                twice = sum(other is source for other, _ in number.edges) > 1
-                self._arrow(axes, places[source], places[number], slope, number is turn, (0.25 - 0.5 * which) * twice)
+                bend = self._bend(number, source, which, places)
+                self._arrow(axes, places[source], places[number], slope, number is turn, bend)
         for number, (x, y) in places.items():
             self._box(axes, number, x, y, number is turn)
         return figure
+
+    @staticmethod
+    def _bend(number: "Scalar", source: "Scalar", which: int, places: "dict[Scalar, tuple[float, float]]") -> float:
+        """How far an edge leaves the straight line: two between the same boxes part, a long one in a row goes round."""
+        if sum(other is source for other, _ in number.edges) > 1:
+            return 0.25 - 0.5 * which
+        (x, y), (to_x, to_y) = places[source], places[number]
+        return -0.28 if to_x - x > 1 and y == to_y else 0.0
 
     def _arrow(
         self, axes: object, start: tuple[float, float], end: tuple[float, float], slope: float, busy: bool, bend: float
