@@ -116,7 +116,7 @@ def code_of(answer: Any) -> Any:
     if inspect.isclass(answer):
         for member in vars(answer).values():
             inner = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
-            code = getattr(inner, "__code__", None)
+            code = getattr(inspect.unwrap(inner) if callable(inner) else inner, "__code__", None)
             if code is not None and not code.co_filename.startswith("<string>"):
                 return code
         return None

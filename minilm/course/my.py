@@ -121,10 +121,9 @@ def _users_own() -> bool:
 
 
 def _with_heading(exercise: Exercise, name: str, answer: Any) -> str:
-    text = module_text(answer)
-    if answer.__name__ != name:
-        line = answer.__name__ if answer.__name__ != "<lambda>" else text.rstrip().splitlines()[-1].split(" = ")[0]
-        text += f"\n\n{name} = {line}\n"
+    text, own_name = module_text(answer)
+    if own_name != name:
+        text += f"\n\n{name} = {own_name}\n"
     title = exercise.title.replace("\\", "").replace('"', "'")
     return f'"""{name}: your answer to exercise {exercise.id}, {title}."""\n\n{text}'
 

@@ -26,18 +26,19 @@ class CannotSave(Exception):
     """Why a piece of code can't be written to a file of its own, as a sentence."""
 
 
-def module_text(answer: Any) -> str:
-    """The text of a module that defines the answer, with the imports, helpers and constants that it uses.
+def module_text(answer: Any) -> tuple[str, str]:
+    """The text of a module that defines the answer, with the imports, helpers and constants that it uses; and its name there.
 
     What it uses is looked up where it was written: modules and what they hold are imported again; functions, classes and
     simple constants of the notebook are written out. Raises CannotSave if something can be neither.
     """
     builder = _Builder()
-    builder.need(answer.__name__, answer, answer)
+    name = answer.__name__ if answer.__name__.isidentifier() else source_of(answer)[1]  # a lambda is called <lambda>
+    builder.need(name, answer, answer)
     future = ["from __future__ import annotations"] if builder.future else []
     imports = sorted(set(builder.imports), key=lambda line: (line.startswith("from"), line))
     blocks = ["\n".join([*future, *imports]), "\n".join(builder.constants), *builder.definitions]
-    return "\n\n\n".join(block for block in blocks if block) + "\n"
+    return "\n\n\n".join(block for block in blocks if block) + "\n", name
 
 
 class _Builder:
