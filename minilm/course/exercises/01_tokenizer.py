@@ -55,7 +55,7 @@ exercise(
     hints=[
         "Write down the pairs of [a, b, c, d] by hand. How many are there, and with which of the four does each begin?",
         "Put the list beside itself, shifted by one: each id meets its right neighbour. Then count what you see.",
-        "`Counter(zip(ids, ids[1:]))`",
+        "`Counter(pairwise(ids))`, or without the import `Counter(zip(ids, ids[1:]))`",
     ],
     wrong_answers=[
         wrong(
