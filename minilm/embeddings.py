@@ -186,13 +186,17 @@ def alibi_bias(
 # -------------------------------------------------------------------------------------------------------- rotary positions
 
 
-def rotary_frequencies(dim: int, base: float = 10_000.0, exponent_dim: int | None = None) -> Float[Tensor, "dim/2"]:
+def rotary_frequencies(
+    dim: int, base: float | Tensor = 10_000.0, exponent_dim: int | None = None
+) -> Float[Tensor, "dim/2"]:
     """Radians by which each pair of channels turns from one position to the next: base ** (-2i / dim) for pair i."""
-    return base ** (-torch.arange(0, dim, 2, dtype=torch.float32) / (exponent_dim or dim))
+    device = base.device if isinstance(base, Tensor) else None
+    exponents = torch.arange(0, dim, 2, dtype=torch.float32, device=device) / (exponent_dim or dim)
+    return base**-exponents
 
 
 def scaled_frequencies(
-    dim: int, base: float, scaling: RotaryScaling | None, length: int = 0
+    dim: int, base: float, scaling: RotaryScaling | None, length: int | Tensor = 0
 ) -> tuple[Float[Tensor, "dim/2"], float]:
     """Frequencies and the factor on cos and sin, adapted to contexts beyond `scaling.original_length`.
 
@@ -210,7 +214,8 @@ def scaled_frequencies(
     if scaling.kind == "linear":
         return frequencies / factor, 1.0
     if scaling.kind == "dynamic":
-        growth = factor * max(length, original) / original - (factor - 1)
+        # A tensor throughout, so that a length on an accelerator is never read back.
+        growth = factor * torch.as_tensor(length).clamp(min=original) / original - (factor - 1)
         return rotary_frequencies(dim, base * growth ** (dim / max(dim - 2, 1))), 1.0
     if scaling.kind == "llama3":
         turns = original * frequencies / (2 * math.pi)  # of each pair within the original length
@@ -320,7 +325,7 @@ class RotaryEmbedding(nn.Module):
         self, positions: Int[Tensor, "*batch seq"], dtype: torch.dtype = torch.float32
     ) -> tuple[Float[Tensor, "*batch seq dim/2"], Float[Tensor, "*batch seq dim/2"]]:
         """Cos and sin of the angles at the positions. Angles are computed in float32 at least, whatever the dtype."""
-        length = int(positions.max()) + 1 if self.depends_on_length else 0
+        length = positions.max() + 1 if self.depends_on_length else 0
         frequencies, factor = scaled_frequencies(self.dim, self.base, self.scaling, length)
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         angles = positions.to(wide)[..., None] * frequencies.to(positions.device, wide)
