@@ -216,8 +216,14 @@ exercise(
     ],
     wrong_answers=[
         wrong(
+            lambda logits, targets: -torch.softmax(logits, -1)[torch.arange(len(targets)), targets].log2().mean(),
+            """Two things. `log2` measures the surprise in *bits*; here, as in PyTorch, it is in nats, so use the natural `log`.
+            And a probability of 1e-87 is 0 in float32, whose logarithm is -inf: take the logarithm inside, with
+            `log_softmax` or logit[target] - logsumexp(logits).""",
+        ),
+        wrong(
             lambda logits, targets: -picked(logits, targets).mean() / math.log(2),
-            """That is the surprise in *bits*: you used `log2`, or divided by ln 2. Losses are in nats here and in PyTorch;
+            """That is the surprise in *bits*: you divided by ln 2, or used `log2`. Losses are in nats here and in PyTorch;
             1 nat = 1.443 bits. Use the natural logarithm, `log`.""",
         ),
         wrong(
