@@ -53,9 +53,9 @@ class Tokenizer(ABC):
         Strings of special tokens in it are ordinary text, except those named in `allowed_special` (or all of them, with "all").
         Raises ValueError for a name that is no special token, and for a lone surrogate in `text`, which no UTF-8 text can hold.
         """
-        allowed = self._allowed(allowed_special)
-        if not allowed:
+        if not allowed_special:
             return self._encode_plain(text)
+        allowed = self._allowed(allowed_special)
         ids: list[int] = []
         for piece in split_on_specials(text, allowed):
             if piece in allowed:

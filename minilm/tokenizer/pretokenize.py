@@ -115,7 +115,7 @@ def _stream_words(
                 start = match.end()
         words = split(buffer[start:])
         # A word is final when the white space after it has ended and LOOKAHEAD more characters are known.
-        final = len(buffer[:settled].rstrip()) - LOOKAHEAD
+        final = len(buffer[: max(settled, 0)].rstrip()) - LOOKAHEAD
         end = len(buffer)
         while words and end > final:
             end -= len(words.pop())
