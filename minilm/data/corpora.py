@@ -65,9 +65,14 @@ class UnknownTextError(CorpusError):
     """A word that names no text; the message gives the nearest one that does."""
 
 
+def local_names() -> list[str]:
+    """The words that name a text which needs no download; `stories:medium:20000` stands for all stories."""
+    return [*GENERATED, "stories:medium:20000"]
+
+
 def names() -> list[str]:
-    """The words that name a text without being a path; `stories:medium:20000` stands for all stories."""
-    return [*GENERATED, *(data_set.name for data_set in download.list_sets()), "stories:medium:20000"]
+    """The words that name a text without being a path."""
+    return [*local_names(), *(data_set.name for data_set in download.list_sets())]
 
 
 def python_docs(docstrings: bool = False) -> str:
