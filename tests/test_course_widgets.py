@@ -177,6 +177,11 @@ def test_any_text_can_be_shown_and_drawn_without_a_warning(text):
         widget.to_png()
 
 
+def test_dollar_signs_are_no_formula():
+    game = GuessingGame(r"pay $\bad{5$ now or", lambda prefix: {"n": 0.5, "o": 0.5}, places=(15,))
+    assert game.to_png()
+
+
 # --- small parts ------------------------------------------------------------------------------------------------------
 
 

@@ -117,10 +117,10 @@ class MergeStepper(Widget):
         return [self._chip(id, strong=id == newest) for id in self.ids]
 
     def pair_bars(self) -> list[Bar]:
-        """The most frequent pairs now. The next merge comes first: it is the winner among equals."""
+        """The most frequent pairs now; among equals the lowest ids come first, as in training, so the next merge is on top."""
         counts = self.pairs()
         following = self.merges[self.step].pair if self.step < len(self.merges) else None
-        ranked = sorted(counts, key=lambda pair: (-counts[pair], pair != following, pair))[:PAIRS_SHOWN]
+        ranked = sorted(counts, key=lambda pair: (-counts[pair], pair))[:PAIRS_SHOWN]
         return [
             Bar(
                 tuple(self._chip(id, strong=pair == following) for id in pair),
