@@ -164,6 +164,12 @@ exercise(
             everywhere, and 0 / 0 is nan. Each row needs its own: `logits.amax(dim=-1, keepdim=True)`.""",
         ),
         wrong(
+            lambda logits: logits.exp() / logits.exp().sum(dim=-1),
+            """Two things. The sum has lost its axis, so broadcasting takes it for a *row*, and each column is divided by
+            another row's sum: write `.sum(dim=-1, keepdim=True)`. And exp(1000) is inf: subtract each row's largest score
+            first.""",
+        ),
+        wrong(
             without_keepdim,
             """The sum has lost its axis: without `keepdim=True` the sums of a (2, 2) have shape (2,), which broadcasting
             reads as a *row*, so each column is divided by another row's sum. A square batch does not even complain.
