@@ -5,7 +5,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minilm.tokenizer import (
@@ -139,6 +139,8 @@ SPECIALS = ["<|a|>", "<|a|>b", "!-", "<|a b's|>-<|a|>"]
     chunk=st.sampled_from([1, 2, 5, 20]),
 )
 @settings(max_examples=400, deadline=None)
+@example(text="a\n    \nb", cuts=[], name="gpt4", chunk=5)
+@example(text="it're", cuts=[], name="gpt2", chunk=4)
 def test_streams_are_cut_like_the_whole_text(text, cuts, name, chunk):
     edges = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
     chunks = [text[start:end] for start, end in pairwise(edges)]

@@ -428,13 +428,14 @@ def test_no_text_gives_a_special_by_itself(trained, text):
     assert not set(trained.special_tokens.values()) & set(trained.encode_iterable([text]))
 
 
-def test_training_does_not_learn_a_special_token_from_the_text():
+@pytest.mark.parametrize("pre_tokenizer", ["gpt2", None])
+def test_training_does_not_learn_a_special_token_from_the_text(pre_tokenizer):
     texts = ["the<|im_end|>then <|im_start|>the other<the>" * 50]
     specials = [*SPECIALS, "the"]
-    ours = BPETokenizer.train(texts, 261, special_tokens=specials)
+    ours = BPETokenizer.train(texts, 261, specials, pre_tokenizer)
     assert b"the" not in ours.vocab
     pieces = [piece for piece in split_on_specials(texts[0], specials) if piece not in specials]
-    assert_same(ours, theirs(pieces, 261, specials), [])
+    assert_same(ours, theirs(pieces, 261, specials, pre_tokenizer), [])
 
 
 def test_overlapping_specials_are_cut_as_hugging_face_cuts_them():
