@@ -27,6 +27,10 @@ def letter_frequencies(text: str) -> dict[str, float]:
     return _share(Counter(text))
 
 
+def _by_alphabet(text: str) -> dict[str, float]:
+    return {character: count / len(set(text)) for character, count in Counter(text).items()}
+
+
 exercise(
     id="00.1",
     title="Count into probabilities",
@@ -46,7 +50,7 @@ exercise(
             "You return counts. Probabilities of everything that can happen add up to 1, and yours add up to the length of the text: divide each count by it.",
         ),
         wrong(
-            lambda text: {character: count / len(set(text)) for character, count in Counter(text).items()},
+            _by_alphabet,
             "You divide by the number of *different* characters. In `aab` that gives *a* a probability of 2/2, and *b* still has 1/2: together more than 1. Divide by the length of the whole text.",
         ),
         wrong(

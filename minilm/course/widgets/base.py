@@ -196,7 +196,8 @@ class Sheet:
     def figure(self) -> Figure:
         """The page as a figure, as tall as its contents."""
         width, height = (self.WIDTH + 2) * self.CHARACTER, self.height + 0.1
-        figure = Figure(figsize=(width, height), dpi=100, facecolor="white", layout="none")
+        figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
+        figure.set_layout_engine("none")  # whatever style the notebook has set
         axes = figure.add_axes((0, 0, 1, 1), xlim=(-1, self.WIDTH + 1), ylim=(height, 0))
         axes.axis("off")
         for draw in self.drawings:
