@@ -235,6 +235,14 @@ def test_without_a_network_the_error_is_quick_and_one_sentence() -> None:
     assert left_over() == []
 
 
+def test_a_name_server_that_never_answers_does_not_keep_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download.socket, "create_connection", lambda *_, **__: time.sleep(5))
+    started = time.perf_counter()
+    with pytest.raises(DownloadError, match=r"cannot be reached \(no answer within 0\.3 s"):
+        download.fetch(SET, progress=False, mirror="http://slow.example", patience=0.3)
+    assert time.perf_counter() - started < 2
+
+
 def test_a_mirror_that_is_no_address() -> None:
     with pytest.raises(DownloadError):
         download.fetch(SET, progress=False, mirror="nonsense")

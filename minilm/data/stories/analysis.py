@@ -143,7 +143,8 @@ def _resolve(node: Node, held: Held, possible: dict[str, list[Word]]) -> list[He
         name = missing.args[0]
         if name not in possible:
             raise
-        taken = set(held.values())
+        # Two names never hold the same word of a list, but they may hold the same number.
+        taken = {word for word in held.values() if word.number is None}
         ways = [{**held, name: word} for word in possible[name] if word not in taken]
         return [way for start in ways for way in _resolve(node, start, possible)]
     return [held]

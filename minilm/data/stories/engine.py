@@ -397,7 +397,7 @@ class Grammar:
     @cached_property
     def words(self) -> list[str]:
         """Every word that the grammar can print, in lower case and sorted."""
-        from minilm.data.stories.analysis import words
+        from minilm.data.stories.analysis import words  # here, because that module needs this one
 
         return words(self)
 

@@ -108,7 +108,7 @@ RULES = {
     "REPOND": "dit:3|répondit:5|assura|murmura|expliqua|déclara|fit",
     "DEMANDE": "demanda:6|dit:2|voulut savoir",
     "GEMIT": "dit:4|soupira:3|sanglota:2|gémit|murmura:2|répondit:3",
-    "MERCI": "Merci:4|Merci beaucoup:3|Mille mercis|Merci de tout cœur|C'est très gentil:2|Je ne l'oublierai jamais|Tu m'as sauvé la journée",
+    "MERCI": "Merci:4|Merci beaucoup:3|Mille mercis|Merci de tout cœur|C'est très gentil:2|Je ne l'oublierai jamais|Tu me sauves la vie",
     "NOMBRE": "deux:2|trois:3|quatre:2|cinq:2|six|sept|dix",
     "FIN": "[Depuis ce jour:3|Depuis:2|Dès lors:2|À partir de ce jour]",
     "GAGNE": """
@@ -154,7 +154,7 @@ PLOTS = {
         {heros} et [son amie [ami=FILLE]|son ami [ami=GARCON]] [voulaient savoir qui courait le plus vite:2|aimaient beaucoup courir:3|rêvaient de gagner une course:2|se croyaient très rapides:2]. [QUAND], les deux enfants partirent en courant vers [arrivee=LIEU]. Le prix était [prix.un=OBJET] [couleur:prix=COULEUR].
         « [Je serai premi{ami.er}:3|Tu ne m'attraperas jamais:3|Que le meilleur gagne:2|Je cours comme [.un=ANIMAL]:3] ! » [DIT] {ami}. « [Nous verrons bien:3|Pas si vite:2|Attends un peu:2|Rendez-vous près {arrivee.de}:3] ! » [REPOND] {heros}. [[GAGNE(heros,ami)]|[GAGNE(ami,heros)]]""",
     "cache": """
-        {heros} adorait jouer à cache-cache. [QUAND], [AMI] et [[autre=FILLE]|[autre=GARCON]] vinrent jouer [lieu.a=LIEU]. {heros} [ferma les yeux:3|se tourna contre un arbre:2|mit les mains sur ses yeux:2|s'appuya contre un mur:2] et compta jusqu'à [compte=8..20]. {ami} se cacha [vite:2|aussitôt:2|sans bruit:3|en riant:2|prudemment|habilement] [endroit=ENDROIT], et {autre} se cacha [endroit2=ENDROIT].
+        {heros} adorait jouer à cache-cache. [QUAND], [AMI] et [[autre=FILLE]|[autre=GARCON]] vinrent jouer [lieu.a=LIEU]. {heros} [ferma les yeux:3|se mit face à un arbre:2|mit les mains sur ses yeux:2|s'appuya contre un mur:2] et compta jusqu'à [compte=8..20]. {ami} se cacha [vite:2|aussitôt:2|sans bruit:3|en riant:2|prudemment|habilement] [endroit=ENDROIT], et {autre} se cacha [endroit2=ENDROIT].
         « {compte^} ! [J'arrive:3|Je viens:2|C'est parti:2|Attention:2|Me voilà:2] ! » [cria:3|dit:2|lança:2|s'écria:2] {heros}. {heros.il^} regarda d'abord [endroit3=ENDROIT], mais n'y trouva [rien:2|personne:2|qu'[.un=ANIMAL]:4]. [[TROUVE(ami,endroit,autre,endroit2)]|[TROUVE(autre,endroit2,ami,endroit)]]""",
 }
 
