@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from minilm.course import check, hint, progress
-from minilm.course.calling import TookTooLong, run, time_limit
+from minilm.course.calling import MOST_ITEMS, TookTooLong, run, time_limit
 from minilm.course.checking import NotPassed
 from minilm.course.exercise import Exercise, call, cases, exercise, find, holds, wrong
 from minilm.course.judging import judge
@@ -72,6 +72,20 @@ def test_an_unforeseen_mistake_is_shown_on_the_smallest_instructive_input() -> N
     assert check("97.1", learners).message == "For n = 3: expected row 0 to be [T, F, F], got [T, F, T]."
 
 
+def test_a_mistake_that_stops_with_an_error_is_matched_by_its_error() -> None:
+    def learners(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
+        return merge(ids, pair, new) if ids[-1] else []
+
+    def others(ids: list[int], pair: tuple[int, int], new: int) -> list[int] | None:
+        return merge(ids, pair, new) or None
+
+    assert check("97.2", learners).sentences[0] == "It stops at an empty list."
+    assert check("97.2", learners).detail.startswith(
+        "ids = [], pair = (1, 2), new = 9: your function stopped at your line"
+    )
+    assert "returned nothing" in check("97.2", others).message
+
+
 def test_an_input_without_content_is_shown_if_no_other_fails() -> None:
     def learners(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
         return merge(ids, pair, new) or [new]
@@ -88,6 +102,10 @@ def stop_at_two(n: int) -> Any:
     return causal_mask(n) if n < 3 else torch.nn.Linear(n, 2)(torch.ones(n + 1))
 
 
+def odd_words(n: int) -> None:
+    raise ValueError(f"no {object()}\nat all")
+
+
 def leave(n: int) -> None:
     raise SystemExit
 
@@ -101,7 +119,8 @@ def again(n: int) -> Any:
     [
         (raise_here, "stopped at your line `return torch.ones(sizes[n])` with IndexError (list index out of range)"),
         (stop_at_two, "at your line `return causal_mask(n) if n < 3 else torch.nn.Linear(n, 2)(torch.ones(n + 1))`"),
-        (leave, "SystemExit"),
+        (leave, "SystemExit (without a word)"),
+        (odd_words, "with ValueError (no <object object> at all)"),
         (again, "calls itself without end"),
         (lambda n: print(causal_mask(n)), "prints something and returns nothing. Write `return`"),
         (lambda n: None, "returned nothing (None). Is a `return` missing"),
@@ -201,8 +220,21 @@ def test_endless_loops_are_stopped(answer: Any, thread: bool) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_endless_generator_is_cut() -> None:
+def test_nothing_more_is_tried_after_a_call_without_end() -> None:
+    calls = []
+
+    def learners(n: int) -> None:
+        calls.append(n)
+        endless(n)
+
+    check("97.1", learners)
+    assert calls == [1]
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_endless_generator_is_cut_before_it_fills_the_memory() -> None:
     assert check("97.5", never_done).status == "not yet"
+    assert len(run(never_done, (1,), {}, 60).value) == MOST_ITEMS
 
 
 @pytest.mark.parametrize("thread", [False, True])
@@ -383,6 +415,15 @@ def test_randomness_is_seeded_for_the_answer_and_given_back() -> None:
     random.seed(5), np.random.seed(5), torch.manual_seed(5)
     assert check("97.9", lambda n: random.random() + np.random.rand() + torch.rand(n)).passed
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: torch.rand(1).item()])
+def test_a_random_mistake_is_told_in_the_same_words_every_time(draw: Any) -> None:
+    texts = []
+    for seed in (1, 2):
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+        texts.append(str(check("97.10", lambda x: 5 + draw())))
+    assert texts[0] == texts[1]
 
 
 def test_under_nbgrader_what_does_not_pass_raises_and_nothing_is_written(
