@@ -33,6 +33,14 @@ def real_text_folder() -> Path:
     return Path(folder)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give each notebook fresh state before its kernel starts, as `tools/notebooks.py run` does: `progress()` shows its own checks only."""
+    if item.path.suffix == ".ipynb":
+        state = Path(_STATE.name, item.path.parent.name, item.path.stem)
+        os.environ |= {"MINILM_HOME": str(state / "home"), "MINILM_WORK": str(state / "work")}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """Before a notebook's kernel stops, note the most memory that it ever held."""
@@ -63,7 +71,9 @@ class NotebookCosts:
         if notebook.endswith(".ipynb"):
             cost = self.costs.setdefault(notebook, {"seconds": 0.0, "peak_megabytes": 0.0})
             cost["seconds"] += report.duration
-            cost["peak_megabytes"] = max(cost["peak_megabytes"], dict(report.user_properties).get("peak_megabytes", 0.0))
+            cost["peak_megabytes"] = max(
+                cost["peak_megabytes"], dict(report.user_properties).get("peak_megabytes", 0.0)
+            )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table and store it in build/notebooks.json; the seconds are recorded, never asserted."""
