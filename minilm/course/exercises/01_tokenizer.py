@@ -389,6 +389,10 @@ exercise(
             "The bars in `<|end|>` mean *or* in a regular expression, so you also cut at every `<`, `end` and `>` of ordinary text. Pass each special through `re.escape`.",
         ),
         wrong(
+            lambda text, special_tokens: _without_empty(_split(text, special_tokens, str)),
+            "Two things at once. The bars in `<|end|>` mean *or* in a regular expression, so you cut at every `<`, `end` and `>` of ordinary text: pass each special through `re.escape`. And try longer specials before shorter ones.",
+        ),
+        wrong(
             lambda text, special_tokens: _split(text, _longest_first(special_tokens)),
             'You keep the empty pieces that `re.split` leaves between neighbouring specials and at the ends. Encoding "" makes no ids, but a piece that is nothing is a trap for the next function. Drop them.',
         ),
