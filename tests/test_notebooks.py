@@ -58,12 +58,19 @@ def test_a_clean_notebook_has_no_problems(problems_of):
         (new_markdown_cell("![A map](https://example.org/map.svg)"), "comes from the network"),
         (new_markdown_cell("![A map](figures/nowhere.svg)"), "isn't there"),
         (new_markdown_cell("<img src='//example.org/map.png' alt='A map'>"), "comes from the network"),
+        (new_markdown_cell("[next](99_nowhere.ipynb)"), "99_nowhere.ipynb leads nowhere"),
+        (new_markdown_cell("[do](../exercises/01_tokenizer/01_tokenizer.ipynb)"), "the learner's copy in ../work/"),
         (new_markdown_cell('<img alt="" src="data:image/png;base64,aGk=">'), "has no alt text"),
     ],
 )
 def test_each_rule_names_its_cell(problems_of, cell, problem):
     found = problems_of(cell)
     assert any(problem in text and text.startswith("cell 0") for text in found), found
+
+
+def test_links_to_the_web_and_to_existing_files_are_fine(problems_of, tmp_path):
+    (tmp_path / "02_next.ipynb").write_text("{}")
+    assert problems_of(new_markdown_cell("[a](https://example.org) [b](02_next.ipynb#part) [c](#here) `w[0](x)`")) == []
 
 
 def test_a_notebook_that_is_too_large_is_refused(problems_of):

@@ -22,6 +22,8 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 MARKDOWN_IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]+)[^)]*\)")
+MARKDOWN_LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s#]+)[^)]*\)")
+INLINE_CODE = re.compile(r"`[^`]*`")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 HTML_ATTRIBUTE = re.compile(r"""\b(?P<name>alt|src)\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)')""", re.IGNORECASE)
 REMOTE = re.compile(r"^(?:https?:)?//", re.IGNORECASE)
@@ -99,23 +101,32 @@ def problems(path: Path) -> Iterator[str]:
         nbformat.validate(notebook)
     except nbformat.ValidationError as error:
         yield f"not a valid notebook: {str(error).splitlines()[0]}"
-    expected_count = 1
+    yield from order_problems(notebook)
     for number, cell in enumerate(notebook.cells):
         where = f"cell {number} ({cell.source.strip().splitlines()[0][:50] if cell.source.strip() else 'empty'!r})"
         if cell.cell_type == "markdown":
-            yield from (f"{where}: {problem}" for problem in image_problems(cell.source, path))
+            found = [*image_problems(cell.source, path), *link_problems(cell.source, path)]
+            yield from (f"{where}: {problem}" for problem in found)
         if cell.cell_type != "code" or not cell.source.strip():
             continue
         lines = len(cell.source.strip().splitlines())
         if lines > MAX_CODE_LINES:
             yield f"{where}: {lines} lines of code, over {MAX_CODE_LINES}: split it into steps"
-        if cell.execution_count != expected_count:
-            yield f"{where}: execution count {cell.execution_count}, not {expected_count}: run the whole notebook again"
-        expected_count += 1
         if "raises-exception" in cell.metadata.get("tags", []):
             yield f"{where}: tagged raises-exception: catch the error and print it instead"
         for output in cell.outputs:
             yield from (f"{where}: {problem}" for problem in output_problems(output, path))
+
+
+def order_problems(notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """The first cell that wasn't run in its turn: a stored output must come from a run from top to bottom."""
+    code = [
+        (number, cell) for number, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()
+    ]
+    for turn, (number, cell) in enumerate(code, start=1):
+        if cell.execution_count != turn:
+            yield f"cell {number}: execution count {cell.execution_count}, not {turn}: run the whole notebook again"
+            return
 
 
 def output_problems(output: nbformat.NotebookNode, path: Path) -> Iterator[str]:
@@ -147,6 +158,20 @@ def image_problems(text: str, path: Path) -> Iterator[str]:
             yield f"the image {target[:60]} comes from the network: draw it as a local SVG"
         elif not target.startswith(("data:", "attachment:")) and not (path.parent / target).is_file():
             yield f"the image {target[:60]} isn't there"
+
+
+def link_problems(text: str, path: Path) -> Iterator[str]:
+    """Links that lead nowhere, or to the released exercises, which a learner would then change in place."""
+    for match in MARKDOWN_LINK.finditer(INLINE_CODE.sub("", text)):
+        target = match["target"]
+        if re.match(r"[a-z]+:", target):
+            continue
+        # A learner's copy, made by `minilm lab`, stands in work/ as the release stands in exercises/.
+        released = re.sub(r"^((?:\.\./)*)work/", r"\1exercises/", target)
+        if target.startswith(("../exercises/", "exercises/")):
+            yield f"the link {target} leads to the released exercises: link to the learner's copy in ../work/"
+        elif not (path.parent / released).exists():
+            yield f"the link {target} leads nowhere"
 
 
 def main() -> int:
