@@ -317,9 +317,8 @@ class RotaryEmbedding(nn.Module):
             wide = x if x.dtype == torch.float64 else x.float()
             turned = torch.view_as_complex(wide.reshape(*wide.shape[:-1], -1, 2)) * cos
             return torch.view_as_real(turned).flatten(-2).to(x.dtype)
-        return torch.addcmul(
-            x * cos, x.roll(self.dim // 2, dims=-1), sin
-        )  # sin carries the signs: -, ..., -, +, ..., +
+        # The other half rolled into place; the table of sines carries the signs: -, ..., -, +, ..., +.
+        return torch.addcmul(x * cos, x.roll(self.dim // 2, dims=-1), sin)
 
     def tables(
         self, positions: Int[Tensor, "*batch seq"], dtype: torch.dtype = torch.float32

@@ -256,6 +256,8 @@ class TestLayer:
         attention, x = layer("plain"), noise(1, 4, DIM)
         with pytest.raises(TypeError, match=r"torch.bool .True: may look., got torch.float32"):
             attention(x, torch.arange(4), torch.zeros(4, 4))
+        with pytest.raises(ValueError, match=r"shape \[1, 4, 4\].*mask\[:, None\]"):
+            attention(x, torch.arange(4), torch.ones(1, 4, 4, dtype=torch.bool))
         with pytest.raises(ValueError, match="mask speaks of 3 keys and there are 4"):
             attention(x, torch.arange(4), torch.ones(1, 1, 1, 3, dtype=torch.bool))
 
@@ -327,6 +329,13 @@ class TestCache:
         assert places is not None
         assert sorted(places.tolist()) == [0, 1, 47, 48, 49]
         assert cache.nbytes == 2 * 5 * 4 * 8
+
+    def test_a_window_over_a_cache_that_keeps_everything(self) -> None:
+        attention, x = layer("window").eval(), noise(1, 9, DIM)
+        with torch.no_grad():
+            cache = LayerCache()
+            steps = [attention(x[:, t : t + 1], torch.arange(t, t + 1), cache=cache) for t in range(9)]
+            torch.testing.assert_close(torch.cat(steps, dim=1), attention(x, torch.arange(9)))
 
     def test_crop_goes_back(self) -> None:
         attention, x = layer("rotary").eval(), noise(1, 6, DIM)

@@ -188,8 +188,10 @@ class TestRotary:
             inside = torch.arange(3)
             rotary(x, inside)
         rotary(x, inside).sum().backward()  # ... must serve training too
+        torch.testing.assert_close(rotary(x, positions), before)
         positions += 1  # and tables follow positions that change in place
         assert not torch.equal(rotary(x, positions), before)
+        assert rotary(x.float(), positions).dtype == torch.float32
         assert not rotary.state_dict()
 
     def test_length_is_kept(self) -> None:

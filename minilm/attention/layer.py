@@ -243,17 +243,16 @@ class Attention(nn.Module):
 
     def _allowed(self, q: Tensor, k: Tensor, mask: Tensor | None, start: int, places: Tensor | None) -> Tensor:
         """The layer's pattern and the caller's mask as one boolean mask."""
-        key = (start, q.shape[2], q.device)
-        if places is None and start == 0 and self._pattern is not None and self._pattern[0] == key:
+        whole = places is None and start == 0  # then it is the same for every batch of this length
+        key = (q.shape[2], k.shape[2], q.device)
+        if whole and self._pattern is not None and self._pattern[0] == key:
             pattern = self._pattern[1]
         else:
             with torch.inference_mode(False):  # a mask kept from inference must serve training too
                 pattern = visibility(
                     *self._places(start, q, k, places), self.causal, self.window, self.sinks, self.prefix
                 )
-            if (
-                places is None and start == 0
-            ):  # the same for every batch of this length: kept, but not in the state dict
+            if whole:  # kept, but not in the state dict
                 self._pattern = (key, pattern)
         if mask is None:
             return pattern
@@ -261,6 +260,11 @@ class Attention(nn.Module):
             raise TypeError(
                 f"a mask answers yes or no and must be torch.bool (True: may look), got {mask.dtype}: "
                 "convert with mask.bool(), or mask == 0 where it holds -inf for what is hidden"
+            )
+        if mask.dim() not in (2, 4):
+            raise ValueError(
+                f"the mask has shape {list(mask.shape)}: it is (queries, keys), or (batch, heads, queries, keys) with 1 for what "
+                "is shared; give a mask of (batch, queries, keys) its heads with mask[:, None]"
             )
         if places is not None:
             mask = mask[..., places]
