@@ -236,7 +236,11 @@ def test_without_a_network_the_error_is_quick_and_one_sentence() -> None:
 
 
 def test_a_name_server_that_never_answers_does_not_keep_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download.socket, "create_connection", lambda *_, **__: time.sleep(5))
+    def never(*_: object, **__: object) -> None:
+        time.sleep(5)
+        raise TimeoutError
+
+    monkeypatch.setattr(download.socket, "create_connection", never)
     started = time.perf_counter()
     with pytest.raises(DownloadError, match=r"cannot be reached \(no answer within 0\.3 s"):
         download.fetch(SET, progress=False, mirror="http://slow.example", patience=0.3)
