@@ -476,6 +476,20 @@ class TestFiles:
         LanguageModel(BASE.replace(dim=32)).save(tmp_path / "m")  # and the next save clears up
         assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
+    def test_killed_between_the_two_renames(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        LanguageModel(BASE).save(tmp_path / "m")
+        rename = Path.rename
+
+        def killed(self: Path, target: Path) -> Path:
+            if self.name == ".m.partial":
+                raise KeyboardInterrupt
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            LanguageModel(BASE.replace(dim=32)).save(tmp_path / "m")
+        assert LanguageModel.load(tmp_path / "m").config.dim == 16
+
     def test_other_files_are_not_overwritten(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").touch()
         with pytest.raises(FileExistsError, match="not a saved model"):

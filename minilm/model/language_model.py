@@ -192,7 +192,7 @@ class LanguageModel(nn.Module):
         """A model by the name of its preset, with parts of the config overridden, or replaced by classes.
 
         >>> LanguageModel.from_preset("slim", vocab_size=1024, num_layers=2, head={"tied": False}).num_parameters()
-        2621696
+        2622720
         """
         from minilm import presets
 
