@@ -81,6 +81,12 @@ def test_there_are_exercises_and_their_ids_are_their_files() -> None:
     assert all(id.startswith(f"{lesson}.") for lesson, id in written)
 
 
+def test_no_two_exercises_give_the_same_name() -> None:
+    names = [item.name for item in EXERCISES if item.name is not None]
+    twice = {name for name in names if names.count(name) > 1}
+    assert not twice, "`from my import name` can only mean one of them: give the other a name=..."
+
+
 @each_exercise
 def test_the_description_is_complete(exercise: Exercise) -> None:
     assert exercise.title

@@ -169,7 +169,15 @@ def _how_to_get(name: str) -> str:
         return f"no exercise gives {name}; your answers so far: {passed or 'none yet'}"
     notebook = next(iter(sorted((paths.checkout() or Path()).glob(f"exercises/{item.lesson}_*"))), None)
     place = f"work/{notebook.name}/" if notebook else "work/"
-    library = getattr(item.reference, "__module__", None) or ""
-    public = library.startswith("minilm.") and not library.startswith("minilm.course")
-    instead = f", or use: from {library} import {name}" if public else ""
+    library = _public_module(item.reference, name)
+    instead = f", or use: from {library} import {name}" if library else ""
     return f"you have not passed {item.id} ({item.title}) yet: do it in {place}{instead}"
+
+
+def _public_module(reference: Any, name: str) -> str | None:
+    """The module of the library to import a reference from: the outermost that offers it (minilm.attention)."""
+    parts = (getattr(reference, "__module__", None) or "").split(".")
+    if parts[0] != "minilm" or parts[1:2] == ["course"]:
+        return None
+    modules = [".".join(parts[:length]) for length in range(2, len(parts) + 1)]
+    return next((module for module in modules if getattr(sys.modules.get(module), name, None) is reference), None)
