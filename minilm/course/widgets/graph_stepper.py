@@ -98,21 +98,17 @@ class GraphStepper(Widget):
         }
 
     def to_html(self) -> str:
-        """The drawing, with its words."""
+        """The drawing; its alternative text says the same."""
         picture = base64.b64encode(self.to_png()).decode("ascii")
-        return (
-            f'<p class="title">{html.escape(self.headline())}</p>'
-            f'<p><img style="max-width:100%" alt="{html.escape(self.summary())}" src="data:image/png;base64,{picture}"></p>'
-        )
+        return f'<p><img style="max-width:100%" alt="{html.escape(self.summary())}" src="data:image/png;base64,{picture}"></p>'
 
     def picture(self) -> Figure:
         """The graph: a box for each number with its value and what has arrived, an arrow for each edge with its slope."""
         places = self.places()
         wide = max(x for x, _ in places.values())
         high = max(abs(y) for _, y in places.values())
-        figure = Figure(
-            figsize=(WIDE * (wide + 1.1), HIGH * (2 * high + 1.55)), dpi=100, facecolor="white", layout="none"
-        )
+        figure = Figure(figsize=(WIDE * (wide + 1.1), HIGH * (2 * high + 1.55)), dpi=100, facecolor="white")
+        figure.set_layout_engine("none")  # whatever a lesson's style says: the axes fill the page
         axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.55, wide + 0.55), ylim=(-high - 0.65, high + 0.9))
         axes.axis("off")
         axes.text(-0.5, high + 0.7, self.headline(), size=10, color=INK, parse_math=False, weight="bold")
