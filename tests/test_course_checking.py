@@ -15,6 +15,7 @@ import torch
 from minilm.course import check, hint, progress
 from minilm.course.calling import MOST_ITEMS, TookTooLong, run, time_limit
 from minilm.course.checking import NotPassed
+from minilm.course.comparing import difference
 from minilm.course.exercise import Exercise, call, cases, exercise, find, holds, wrong
 from minilm.course.judging import judge
 from tests.course_samples import HINTS, Codec, causal_mask, merge, samples
@@ -168,6 +169,48 @@ def test_a_changed_tensor_is_noticed() -> None:
     assert check("97.6", lambda x: 2 * x * (1 + 1e-6)).passed
 
 
+@pytest.mark.parametrize(
+    ("expected", "got", "words"),
+    [
+        (True, np.True_, None),
+        (2, np.int64(2), None),
+        (0.5, np.float32(0.5), None),
+        (np.float64(0.5), 0.5, None),
+        (1.0, 1, None),
+        (1, 1.0, "you returned a float (1) where an int is expected (1)"),
+        (1, True, "you returned a bool where an int is expected"),
+        (0.5, float("nan"), "you returned NaN"),
+        (float("nan"), float("nan"), None),
+        (1.0, 1.00001, "expected 1.0, got 1.00001"),
+        (0.5, torch.tensor(0.5), "you returned a tensor where a float is expected; `.item()` gives"),
+        ("a", b"a", 'you returned bytes where a string is expected; `.decode("utf-8")` gives the string'),
+        ([1, 2], (1, 2), "you returned a tuple where a list is expected"),
+        ([1, 2], [1, 3], "expected [1, 2], got [1, 3]"),
+        (list(range(99)), list(range(98)), "expected 99 items, got 98"),
+        (list(range(99)), [*range(98), 5], "at item 98 expected 98, got 5"),
+        (Counter("aab"), {"a": 2, "b": 1}, None),
+        ({"a": 1}, {}, "the key 'a' is missing: expected 1 for it"),
+        ({"a": 1}, {"a": 2}, "for the key 'a', expected 1, got 2"),
+        ({}, {"b": 2}, "the key 'b' (with 2) should not be there"),
+        ({1, 2}, {2, 1}, None),
+        ({1, 2}, [1, 2], "you returned a list where a set is expected"),
+        (torch.zeros(2, 3), torch.zeros(3, 2), "the shape should be [2, 3], yours is [3, 2]: are two axes swapped?"),
+        (torch.zeros(2), torch.zeros(2).bfloat16(), "the dtype should be float32, yours is bfloat16"),
+        (torch.ones(2).bfloat16(), torch.full((2,), 1.01).bfloat16(), None),
+        (torch.tensor([1 + 1j]), torch.tensor([1 + 1j]), None),
+        (torch.tensor([1 + 1j]), torch.tensor([1 + 2j]), "expected [(1+1j)], got [(1+2j)]"),
+        (torch.zeros(40, 40), torch.eye(40), "40 of 1600 entries differ, the first at [0, 0]: expected 0, got 1"),
+        (torch.tensor(1), torch.tensor(2), "expected 1, got 2"),
+        (torch.zeros(0), torch.zeros(0), None),
+        (np.zeros(3), np.zeros(3, dtype=np.float32), "the dtype should be float64, yours is float32"),
+        (None, 3, "you returned an int where None is expected"),
+    ],
+)
+def test_differences_are_said(expected: Any, got: Any, words: str | None) -> None:
+    said = difference(expected, got)
+    assert said == words if words is None or said is None else said.startswith(words)
+
+
 def test_prints_are_caught_and_shown_with_a_failure_only(capsys: pytest.CaptureFixture[str]) -> None:
     def learners(n: int) -> torch.Tensor:
         print("here", n)
@@ -216,7 +259,7 @@ def test_endless_loops_are_stopped(answer: Any, thread: bool) -> None:
         worker.join(30)
     else:
         work()
-    assert "does not come to an end. Is there a loop" in results[0].message
+    assert "takes too long and was stopped. Is there a loop" in results[0].message
 
 
 @pytest.mark.usefixtures("quick")
@@ -234,7 +277,7 @@ def test_nothing_more_is_tried_after_a_call_without_end() -> None:
 @pytest.mark.usefixtures("quick")
 def test_an_endless_generator_is_cut_before_it_fills_the_memory() -> None:
     assert check("97.5", never_done).status == "not yet"
-    assert len(run(never_done, (1,), {}, 60).value) == MOST_ITEMS
+    assert len(run(never_done, (1,), {}, 5).value) == MOST_ITEMS
 
 
 @pytest.mark.parametrize("thread", [False, True])
@@ -397,6 +440,7 @@ def test_a_reference_that_raises_wants_the_same_error() -> None:
         ("../97.1", "There is no exercise"),
         (1.3, 'An exercise is named by a text such as "03.2": you gave 1.3.'),
         (None, "you gave None"),
+        (merge, "you gave merge."),
     ],
 )
 def test_unknown_ids_name_the_nearest(id: Any, words: str) -> None:

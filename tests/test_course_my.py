@@ -212,6 +212,12 @@ def test_an_answer_that_changes_when_alone_is_not_kept(samples: dict[str, Exerci
     assert "does not give the same" in str(result)
 
 
+def test_submodules_that_the_notebook_imported_are_imported_again(notebook: Notebook) -> None:
+    notebook.run("import xml.dom\nimport xml.sax")
+    notebook.run("def f():\n    return xml.dom, xml.sax")
+    assert module_text(notebook["f"])[0].startswith("import xml.dom\nimport xml.sax\n")
+
+
 def test_a_library_function_is_imported(tmp_path: Path) -> None:
     import os.path
 
@@ -292,14 +298,16 @@ def test_a_users_own_package_stays_what_it_is(tmp_path: Path) -> None:
     assert run.stdout == "theirs\n", run.stderr
     (tmp_path / "work" / "my").mkdir(parents=True)
     (tmp_path / "work" / "my" / "thing.py").write_text("thing = 'the answer'")
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path / "work",
-        env=_environment(tmp_path),
-        capture_output=True,
-        text=True,
-    )
-    assert run.stdout == "the answer\n", run.stderr
+    for _ in ("a folder", "a package"):
+        run = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=tmp_path / "work",
+            env=_environment(tmp_path),
+            capture_output=True,
+            text=True,
+        )
+        assert run.stdout == "the answer\n", run.stderr
+        (tmp_path / "work" / "my" / "__init__.py").touch()
 
 
 def _environment(tmp_path: Path) -> dict[str, str]:

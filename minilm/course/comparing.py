@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ def difference(expected: Any, got: Any, tolerance: float | None = None) -> str |
     """What differs: the type first, then shape and dtype, then the first entry that isn't as expected; None if all agree."""
     if is_tensor(expected) or is_array(expected):
         return _of_arrays(expected, got, tolerance)
+    expected, got = _python_number(expected), _python_number(got)
     if isinstance(expected, bool) or not isinstance(expected, numbers.Number):
         return _of_objects(expected, got, tolerance)
     if _is_number(got):
@@ -53,6 +55,12 @@ def wrong_kind(expected: Any, got: Any) -> str:
     elif isinstance(expected, str) and isinstance(got, bytes):
         help = '; `.decode("utf-8")` gives the string'
     return f"you returned {kind(got)} where {kind(expected)} is expected{help}"
+
+
+def _python_number(value: Any) -> Any:
+    """A numpy scalar as the Python number that it is; anything else as it is."""
+    numpy = sys.modules.get("numpy")
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
 
 
 def _is_number(value: Any) -> bool:

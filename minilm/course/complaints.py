@@ -80,7 +80,7 @@ def complaint(
 ) -> str | None:
     """What is wrong with what the answer did on this input, as the end of a sentence; None if nothing is."""
     if got.late:
-        return "your function does not come to an end. Is there a loop that never stops?"
+        return "your function takes too long and was stopped. Is there a loop that never ends?"
     if expected.error is not None:
         wanted = kind(expected.error)
         if isinstance(got.error, type(expected.error)):
@@ -139,7 +139,7 @@ def deed(got: Outcome, answer: Any) -> str:
 
 def _deed(got: Outcome, answer: Any) -> str:
     if got.late:
-        return "was stopped because it did not come to an end"
+        return "was stopped because it takes too long"
     if got.error is None:
         return f"returned {describe(got.value)}"
     if isinstance(got.error, RecursionError):
@@ -159,9 +159,7 @@ def _sentence(error: BaseException) -> str:
 def breach(required: Property, got: Outcome, answer: Any) -> str | None:
     """What to say if a property of an open exercise doesn't hold; None if it does."""
     if got.late:
-        return (
-            f"Your answer did not come to an end while checking that {required.name}. Is there a loop that never stops?"
-        )
+        return f"While checking that {required.name}, your answer takes too long and was stopped. Is there a loop that never ends?"
     if isinstance(got.error, AssertionError) and not source_line(got.error, filename_of(answer)):
         return f"{required.message} {_sentence(got.error)}" if str(got.error) else required.message
     if got.error is not None:

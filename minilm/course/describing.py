@@ -65,8 +65,8 @@ def describe_call(case: Case, names: Sequence[str]) -> str:
 
 def kind(value: Any) -> str:
     """What sort of thing the value is, with its article: a list, an int, a tensor, None."""
-    if value is None:
-        return "None"
+    if value is None or isinstance(value, bytes):
+        return "None" if value is None else "bytes"
     if is_tensor(value):
         return "a tensor"
     if is_array(value):

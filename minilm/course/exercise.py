@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from minilm.course.comparing import Compare, close
+from minilm.course.describing import describe
 from minilm.course.inputs import Case, Inputs, call, cases, sizes
 
 __all__ = ["Case", "Exercise", "Inputs", "Property", "Wrong", "call", "cases", "exercise", "holds", "sizes", "wrong"]
@@ -174,7 +175,7 @@ def exercise(
 def find(id: object) -> Exercise | str:
     """The exercise with this id, or a sentence that names the nearest one."""
     if not isinstance(id, str):
-        return f'An exercise is named by a text such as "03.2": you gave {id!r}.'
+        return f'An exercise is named by a text such as "03.2": you gave {describe(id)}.'
     load(id.partition(".")[0])
     if id in _exercises:
         return _exercises[id]
