@@ -93,7 +93,7 @@ def test_every_control_changes_the_view_the_picture_and_the_words():
         ("text", "boat and kite"),
     ]:
         widget = explorer()
-        widget.place.value = 2  # which has a future that a mask can hide
+        widget.place.value = 4  # which has a future that a mask can hide
         before = widget.view.value, widget.to_png(), widget.summary()
         getattr(widget, control).value = value
         after = widget.view.value, widget.to_png(), widget.summary()
