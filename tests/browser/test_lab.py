@@ -84,7 +84,7 @@ def an_exercise_answers_back(lab: LabPage) -> None:
     assert "passed" in lab.output(check)
     lab.screenshot("exercise-passed")
 
-    progress = lab.cell("progress()")
+    progress = lab.cell("progress(")
     lab.run_cell(progress)
     assert re.search(r"01\.1\s+Count the pairs\s+passed", lab.output(progress))
     lab.screenshot("progress")
