@@ -80,7 +80,9 @@ def fingerprint() -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def read_stamp() -> dict[str, object]:
+def read_stamp() -> (
+    "dict[str, object]"
+):  # quoted, so that Python 3.6 to 3.8 get as far as the sentence that they are too old
     """What an earlier run installed, or nothing."""
     try:
         content = json.loads(STAMP.read_text())
