@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from minilm import __version__, paths
 
@@ -35,8 +36,13 @@ def main() -> None:
 
 def fail(message: str) -> NoReturn:
     """Say what is wrong on standard error and stop."""
-    Console(stderr=True).print(f"[red]✗[/red] {message}", highlight=False)
+    Console(stderr=True).print(f"[red]✗[/red] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print text as it is: brackets in it are no markup, and long lines are left to the terminal."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -55,8 +61,14 @@ def lab(
         fail(
             f"There is no course around {Path.cwd()}. Go to the folder that holds notebooks/ and exercises/, then try again."
         )
-    report = update_work(checkout / "exercises", paths.work())
-    console.print(report.text(), highlight=False)
+    try:
+        report = update_work(checkout / "exercises", paths.work())
+    except OSError as error:
+        fail(
+            f"The exercises can't be copied to {paths.work()} ({error.strerror}): "
+            "make it a folder that you may write to, or name another one in MINILM_WORK."
+        )
+    say(report.text())
     if start:
         raise typer.Exit(start_jupyterlab(checkout, context.args))
 
@@ -66,6 +78,10 @@ def start_jupyterlab(checkout: Path, arguments: list[str]) -> int:
 
     Our settings (no news, no update checks) are found through JUPYTER_CONFIG_PATH, so nothing of the user's is changed.
     """
+    if is_root() and "--allow-root" not in arguments:
+        # In a container root is the usual user, and JupyterLab would refuse; it still listens on this computer only, with a token.
+        say("You are root, so the notebooks run as root too.")
+        arguments = [*arguments, "--allow-root"]
     settings = Path(__file__).parent / "course" / "jupyter"
     inherited = os.environ.get("JUPYTER_CONFIG_PATH")
     environment = os.environ | {
@@ -82,46 +98,51 @@ def start_jupyterlab(checkout: Path, arguments: list[str]) -> int:
         return 0
 
 
+def is_root() -> bool:
+    """Whether this process may do anything."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
 @data_app.command("list")
 def list_data() -> None:
     """List the texts that the course can train on: made here, on every disk, or fetched by name."""
     from minilm.data import corpora, download
 
-    console.print("Made or found on this computer, by name wherever a command takes FILE:", highlight=False)
+    say("Made or found on this computer, by name wherever a command takes FILE:")
     for name in corpora.local_names():
-        console.print(f"  {name}", highlight=False, soft_wrap=True)
-    console.print("Fetched by `minilm data get NAME`:", highlight=False)
+        say(f"  {name}")
+    say("Fetched by `minilm data get NAME`:")
     for data_set in download.list_sets():
         here = "[green]✓ here[/green]" if data_set.here else "not here yet"
         console.print(f"  {data_set.name} ({here}): {data_set.about}", highlight=False, soft_wrap=True)
-        console.print(
-            f"    from {data_set.source}, {data_set.licence}, {data_set.status}",
-            style="dim",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"    from {data_set.source}, {data_set.licence}, {data_set.status}", style="dim")
 
 
 @data_app.command("get")
 def get_data(name: Annotated[str, typer.Argument(help="A name from `minilm data list`.")]) -> None:
     """Fetch a text by name, and check it; a download that was cut goes on where it stopped."""
-    from minilm.data import download
+    from minilm.data import corpora, download
 
+    if corpora.needs_no_fetching(name):
+        say(f"{name} needs no fetching: give its name where a command takes FILE.")
+        return
     try:
         fetched = download.get(name)
     except download.DownloadError as error:
         fail(str(error))
     said = "was here already" if fetched.already_here else "fetched"
     checked = "as expected" if fetched.checked else "no known checksum to compare with"
-    console.print(f"{name} {said}: {fetched.path}", highlight=False, soft_wrap=True)
-    console.print(f"{fetched.size:,} bytes, sha256 {fetched.sha256} ({checked})", highlight=False, soft_wrap=True)
+    say(f"{name} {said}: {fetched.path}")
+    say(f"{fetched.size:,} bytes, sha256 {fetched.sha256} ({checked})")
 
 
 @data_app.command("where")
 def where_data(name: Annotated[str, typer.Argument(help="A name from `minilm data list`.")]) -> None:
     """Print the path of a text that has been fetched."""
-    from minilm.data import download
+    from minilm.data import corpora, download
 
+    if corpora.needs_no_fetching(name):
+        fail(f"{name} is no file: it is made anew each time. Give its name where a command takes FILE.")
     try:
         print(download.where(name))
     except download.DownloadError as error:
@@ -139,7 +160,7 @@ def show_progress(
         from minilm.course.records import location
 
         print(progress(lesson))
-        console.print(f"Kept in {location()}", style="dim", highlight=False, soft_wrap=True)
+        say(f"Kept in {location()}", style="dim")
 
 
 @progress_app.command("export")
@@ -162,7 +183,7 @@ def reset_progress(id: Annotated[str, typer.Argument(help="An exercise, such as 
 
     if not reset(id):
         fail(f"Nothing is recorded for exercise {id!r}. `minilm progress` lists the exercises.")
-    console.print(f"Exercise {id} is as if never tried.", highlight=False)
+    say(f"Exercise {id} is as if never tried.")
 
 
 @app.command()
@@ -173,12 +194,11 @@ def doctor() -> None:
     problems = 0
     for finding in examine():
         problems += finding.verdict == "problem"
-        console.print(
-            f"{VERDICT_SIGNS[finding.verdict]} {finding.subject}: {finding.found}", highlight=False, soft_wrap=True
-        )
+        sign = VERDICT_SIGNS[finding.verdict]
+        console.print(f"{sign} {finding.subject}: {escape(finding.found)}", highlight=False, soft_wrap=True)
         if finding.remedy:
-            console.print(f"  {finding.remedy}", style="bold", highlight=False, soft_wrap=True)
-    console.print("Everything is fine." if problems == 0 else f"{problems} to mend.", highlight=False)
+            say(f"  {finding.remedy}", style="bold")
+    say("Everything is fine." if problems == 0 else f"{problems} to mend.")
     raise typer.Exit(min(problems, 1))
 
 
@@ -186,4 +206,4 @@ def doctor() -> None:
 def version() -> None:
     """Say which version is installed."""
     torch = importlib.metadata.version("torch")
-    console.print(f"minilm {__version__} (Python {sys.version.split()[0]}, torch {torch})", highlight=False)
+    say(f"minilm {__version__} (Python {sys.version.split()[0]}, torch {torch})")

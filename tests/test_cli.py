@@ -59,10 +59,31 @@ def test_lab_starts_jupyterlab_on_the_course_with_the_users_options(run, course,
     monkeypatch.setattr(cli.subprocess, "run", jupyterlab)
     assert run("lab", "--no-browser", "--port", "9999")[0] == 7
     assert started["command"][:3] == [sys.executable, "-m", "jupyterlab"]
-    assert started["command"][-3:] == ["--no-browser", "--port", "9999"]
+    assert " --no-browser --port 9999" in " ".join(started["command"])
     assert f"--ServerApp.root_dir={course}" in started["command"]
     settings = Path(started["env"]["JUPYTER_CONFIG_PATH"].split(":")[0]) / "labconfig/default_setting_overrides.json"
     assert json.loads(settings.read_text())["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_lab_starts_for_root_too(run, course, monkeypatch, root):
+    started = []
+    monkeypatch.setattr(cli, "is_root", lambda: root)
+    monkeypatch.setattr(
+        cli.subprocess,
+        "run",
+        lambda command, **options: started.append(command) or subprocess.CompletedProcess(command, 0),
+    )
+    assert run("lab")[0] == 0
+    assert ("--allow-root" in started[0]) == root
+
+
+def test_lab_that_cannot_write_says_where_and_what_to_do(run, course, tmp_path):
+    (tmp_path / "work").write_text("a file where the folder should be")
+    status, said = run("lab", "--no-start")
+    assert status == 1
+    assert "can't be copied to" in said
+    assert "MINILM_WORK" in said
 
 
 def test_lab_outside_of_a_checkout_says_where_to_go(run, tmp_path, monkeypatch):
@@ -96,6 +117,14 @@ def test_data_get_an_unknown_name_gives_the_nearest(run):
     assert "Did you mean 'tinyshakespeare'" in said.replace("\n", " ")
 
 
+@pytest.mark.parametrize("name", ["python-docs", "stories:easy:10"])
+def test_data_get_of_what_needs_no_fetching_says_so(run, name):
+    status, said = run("data", "get", name)
+    assert (status, "needs no fetching" in said) == (0, True)
+    status, said = run("data", "where", name)
+    assert (status, "is no file" in said) == (1, True)
+
+
 def test_data_that_is_here_is_found(run, tmp_path):
     path = download.find("tinystories-valid").path
     path.parent.mkdir(parents=True)
@@ -121,6 +150,8 @@ def test_progress_shows_exports_and_resets(run):
         (("progress", "reset", "99.9"), "Nothing is recorded for exercise '99.9'"),
         (("progress", "export", "xml"), "json or csv"),
         (("progress", "--lesson", "77"), "There are no exercises here"),
+        (("progress", "--lesson", "1"), "the lessons with exercises are 00, "),
+        (("data", "get", "[/x]"), "There is no data set '[/x]'"),
         (("nonsense",), "No such command"),
         (("data",), "Usage"),
     ],

@@ -114,7 +114,8 @@ class Progress(Shown):
         passed = sum(row.status == "passed" for row in self.rows)
         left = sum(row.minutes for row in self.rows if row.status != "passed")
         if not self.rows:
-            return "There are no exercises here."
+            lessons = dict.fromkeys(item.lesson for item in exercises.everything())
+            return f"There are no exercises here; the lessons with exercises are {', '.join(lessons)}."
         end = f"; the others take about {left} minutes" if left else ""
         return f"{passed} of {len(self.rows)} exercises passed{end}."
 

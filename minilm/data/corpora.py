@@ -70,6 +70,11 @@ def local_names() -> list[str]:
     return [*GENERATED, "stories:medium:20000"]
 
 
+def needs_no_fetching(name: str) -> bool:
+    """Whether the name stands for a text that is made on this computer, and not for a file."""
+    return name in GENERATED or name.startswith("stories:")
+
+
 def names() -> list[str]:
     """The words that name a text without being a path."""
     return [*local_names(), *(data_set.name for data_set in download.list_sets())]
