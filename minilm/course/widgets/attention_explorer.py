@@ -164,13 +164,13 @@ class AttentionExplorer(Widget):
         ]
 
     def bars(self) -> list[Bar]:
-        """The words most looked at."""
+        """The words most looked at, those with a weight worth a bar."""
         row, chips = self.weights()[self.query], self.chips()
         ranked = sorted(range(len(row)), key=lambda key: (-row[key], key))[:BARS_SHOWN]
         return [
             Bar((Chip(chips[key].label, "", tint(row[key])),), f"{row[key]:.1%}", row[key])
             for key in ranked
-            if row[key]
+            if row[key] >= 0.0005
         ]
 
     def to_html(self) -> str:
