@@ -5,6 +5,7 @@ from minilm.course.widgets.base import Widget
 from minilm.course.widgets.graph_stepper import GraphStepper
 from minilm.course.widgets.guessing_game import GuessingGame
 from minilm.course.widgets.merge_stepper import MergeStepper
+from minilm.course.widgets.rotary_explorer import RotaryExplorer
 from minilm.course.widgets.surprise_explorer import SurpriseExplorer
 from minilm.course.widgets.token_explorer import TokenExplorer
 
@@ -13,6 +14,7 @@ __all__ = [
     "GraphStepper",
     "GuessingGame",
     "MergeStepper",
+    "RotaryExplorer",
     "SurpriseExplorer",
     "TokenExplorer",
     "Widget",
