@@ -150,7 +150,7 @@ def test_progress_shows_exports_and_resets(run):
         (("progress", "reset", "99.9"), "Nothing is recorded for exercise '99.9'"),
         (("progress", "export", "xml"), "json or csv"),
         (("progress", "--lesson", "77"), "There are no exercises here"),
-        (("progress", "--lesson", "1"), "the lessons with exercises are 00, "),
+        (("progress", "--lesson", "one"), "the lessons with exercises are 00, "),
         (("data", "get", "[/x]"), "There is no data set '[/x]'"),
         (("nonsense",), "No such command"),
         (("data",), "Usage"),

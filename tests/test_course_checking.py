@@ -558,6 +558,49 @@ def test_an_incomplete_exercise_is_refused(change: dict[str, Any], words: str) -
     assert isinstance(find("97.20"), str)
 
 
+def test_an_answer_that_was_left_out_is_asked_for() -> None:
+    assert str(check("97.1")) == '? Give your answer too: `check("97.1", causal_mask)`.'
+
+
+def test_an_object_that_can_be_called_passes_and_is_not_kept() -> None:
+    class Masker:
+        def __call__(self, n: int) -> torch.Tensor:
+            return causal_mask(n)
+
+    result = check("97.1", Masker())
+    assert result.passed
+    assert "could not be kept for `from my import causal_mask`: it is a Masker, an object." in str(result)
+
+
+def test_a_function_that_remembers_is_told_so() -> None:
+    seen: Counter[int] = Counter()
+
+    def learners(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
+        seen.update(ids)
+        return sorted(seen.elements())
+
+    assert "then [1, 1, " in check("97.2", learners).message
+    assert "keep something from one call to the next" in check("97.2", learners).message
+
+
+def test_a_generator_is_called_one() -> None:
+    def learners(n: int) -> Any:
+        yield from causal_mask(n)
+
+    assert "yields its items one by one (a generator) where a tensor is expected" in check("97.1", learners).message
+
+
+class _Stop(BaseException):
+    pass
+
+
+def test_whatever_an_answer_raises_is_its_own_affair() -> None:
+    def learners(n: int) -> None:
+        raise _Stop("so there")
+
+    assert "with _Stop (so there)" in check("97.1", learners).message
+
+
 def test_a_call_returns_all_that_happened() -> None:
     outcome = run(lambda x: print("said") or x.append(1), ([],), {}, 1)
     assert (outcome.value, outcome.printed, outcome.arguments, outcome.error) == (None, "said\n", ([1],), None)

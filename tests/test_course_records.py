@@ -29,6 +29,7 @@ def test_attempts_and_passes_are_shown(tmp_path: Path) -> None:
     check("97.1", lambda n: n)  # a later mistake takes nothing away
     check("97.2", lambda ids, pair, new: ids)
     shown = progress("97")
+    assert str(progress(97)) == str(shown)  # type: ignore[arg-type]
     assert str(shown).splitlines()[:3] == [
         "✓ 97.1   The mask that hides the future  passed (4 tries)",
         "✗ 97.2   Merge a pair                    not yet (1 try)",

@@ -60,7 +60,9 @@ def run(
             value = function(*own_args, **own_kwargs)
             if isinstance(value, Iterator):
                 value = list(itertools.islice(value, MOST_ITEMS))
-    except (Exception, SystemExit, TookTooLong) as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
         value, error = None, problem
     return Outcome(value, error, printed.getvalue(), own_args, own_kwargs)
 

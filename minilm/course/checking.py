@@ -9,6 +9,8 @@ from minilm.course.exercise import Exercise, find, of_lesson
 from minilm.course.judging import judge
 from minilm.course.results import Result
 
+_NOTHING = object()
+
 
 class NotPassed(AssertionError):
     """Raised by `check` under nbgrader, where a cell that raises gets no points. Its text is what the learner would have read."""
@@ -22,7 +24,7 @@ class NotPassed(AssertionError):
         return str(self).splitlines()
 
 
-def check(id: str, answer: Any) -> Result:
+def check(id: str, answer: Any = _NOTHING) -> Result:
     """Check an answer to an exercise and say how it went.
 
     Give the function or class itself: `check("03.2", causal_mask)`. A passing answer is counted in `progress()`, and kept
@@ -32,6 +34,8 @@ def check(id: str, answer: Any) -> Result:
     Nothing is raised, except under nbgrader, where an answer that does not pass raises NotPassed and nothing is written.
     """
     exercise = find(id)
+    if not isinstance(exercise, str) and answer is _NOTHING:
+        exercise = f'Give your answer too: `check("{exercise.id}", {exercise.name or "your_function"})`.'
     result = Result("unknown", exercise) if isinstance(exercise, str) else judge(exercise, answer)
     if paths.under_nbgrader():
         if not result.passed:

@@ -93,6 +93,8 @@ def complaint(
         return _returned_nothing(got, touched)
     said = _compared(exercise, expected.value, got.value)
     if said is not None:
+        if inspect.isgeneratorfunction(answer):
+            said = said.replace("you returned a list", "your function yields its items one by one (a generator)", 1)
         return said if said.endswith((".", "?", "!")) else f"{said}."
     if touched and not exercise.may_mutate:
         return f"the result is right, but your function changes its argument `{touched[0]}`, which belongs to the caller. Work on a copy."

@@ -9,7 +9,7 @@ from typing import Any
 
 from minilm.course.calling import Outcome, run
 from minilm.course.complaints import breach, complaint, deed, objection, parameter_names, same_deed, untouched
-from minilm.course.describing import describe_call, is_array, is_tensor
+from minilm.course.describing import describe, describe_call, is_array, is_tensor
 from minilm.course.exercise import Exercise
 from minilm.course.inputs import Case
 from minilm.course.results import Result, verbatim
@@ -43,11 +43,12 @@ def judge(exercise: Exercise, answer: Any) -> Result:
     failed = [trial for trial in trials if trial.complaint is not None]
     if failed:
         shown = most_instructive(failed)
-        call = describe_call(shown.case, parameter_names(exercise))
+        inputs = describe_call(shown.case, parameter_names(exercise))
         said = usual_mistake(exercise, trials, shown)
         if said:
-            return _not_yet(exercise, [said], f"{call}: {deed(shown.got, answer)}.")
-        return _not_yet(exercise, [f"For {call}: {shown.complaint}", *_printed(shown.got)])
+            return _not_yet(exercise, [said], f"{inputs}: {deed(shown.got, answer)}.")
+        said = remembering(exercise, answer, shown)
+        return _not_yet(exercise, [f"For {inputs}: {said or shown.complaint}", *_printed(shown.got)])
     for required in exercise.properties:
         got = run(required.test, (answer,), {}, exercise.seconds * 4)
         if not trials and untouched(got, answer):
@@ -92,6 +93,20 @@ def usual_mistake(exercise: Exercise, trials: list[Trial], first: Trial) -> str 
         if wrong.message and all(_does_the_same(exercise, wrong.answer, trial) for trial in ordered):
             return wrong.message
     return None
+
+
+def remembering(exercise: Exercise, answer: Callable[..., Any], trial: Trial) -> str | None:
+    """What to say if the answer does not do the same again on the same input: then it remembers earlier calls."""
+    if trial.got.stuck:
+        return None
+    again = call(exercise, answer, trial.case, exercise.seconds / 2, trial.number)
+    first, second = describe(trial.got.value), describe(again.value)
+    if again.stuck or first == second or same_deed(exercise, trial.case, trial.got, again):
+        return None
+    return (
+        f"called twice, your function gives {first} and then {second}. Does it keep something from one call to the next, "
+        "in a variable outside of it or in a default argument?"
+    )
 
 
 def _does_the_same(exercise: Exercise, answer: Callable[..., Any], trial: Trial) -> bool:

@@ -144,7 +144,7 @@ class Progress(Shown):
 def progress(lesson: str | None = None) -> Progress:
     """Your progress, exercise by exercise: in the whole course, or in one lesson (`progress("01")`)."""
     note = None if _readable() else _change(lambda records: None)
-    return Progress(rows(lesson), note)
+    return Progress(rows(None if lesson is None else str(lesson).zfill(2)), note)  # 1 and "1" mean "01"
 
 
 def _readable() -> bool:

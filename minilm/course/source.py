@@ -32,6 +32,8 @@ def module_text(answer: Any) -> tuple[str, str]:
     What it uses is looked up where it was written: modules and what they hold are imported again; functions, classes and
     simple constants of the notebook are written out. Raises CannotSave if something can be neither.
     """
+    if not hasattr(answer, "__name__"):
+        raise CannotSave(f"it is {kind(answer)}, an object. Write it with `def`.")
     builder = _Builder()
     name = answer.__name__ if answer.__name__.isidentifier() else source_of(answer)[1]  # a lambda is called <lambda>
     builder.need(name, answer, answer)
