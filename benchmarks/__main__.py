@@ -1,22 +1,23 @@
-"""Run one benchmark by name: `python -m benchmarks tokenizer --rounds 5`. Without a name, list them."""
+"""Run one benchmark by name, `python -m benchmarks tokenizer --rounds 5`, or all of them in turn without a name."""
 
 import pkgutil
-import runpy
+import subprocess
 import sys
 
 import benchmarks
 
 
-def main() -> None:
-    """Hand over to `benchmarks.NAME`, with the rest of the arguments."""
+def main() -> int:
+    """Run `benchmarks.NAME` with the rest of the arguments, each in a process of its own; return the exit status."""
     names = sorted(
         module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_")
     )
-    if len(sys.argv) < 2 or sys.argv[1] not in names:
-        sys.exit(f"usage: python -m benchmarks NAME [options]\nNAME is one of: {', '.join(names)}")
-    name = sys.argv.pop(1)
-    runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
+    chosen = sys.argv[1:2] or names
+    if not set(chosen) <= set(names):
+        sys.exit(f"There is no benchmark {chosen[0]!r}. usage: python -m benchmarks [{' | '.join(names)}] [options]")
+    codes = [subprocess.call([sys.executable, "-m", f"benchmarks.{name}", *sys.argv[2:]]) for name in chosen]
+    return max(codes)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
