@@ -73,6 +73,10 @@ exercise(
             "You divide every position by the length of the whole row. Position 0 has only itself to average, so it must come out unchanged: each row of weights has its own sum.",
         ),
         wrong(
+            lambda x: x.cumsum(dim=1) / torch.arange(x.shape[1])[:, None],
+            "Off by one: you divide position t by t. Positions count from 0, so position t has t + 1 words to average, and the first is divided by zero.",
+        ),
+        wrong(
             lambda x: x.mean(dim=1, keepdim=True).expand_as(x).clone(),
             "Every position gets the mean of the *whole* row, the future included. Position t may use positions 0 ... t only.",
         ),
@@ -488,6 +492,11 @@ class _TurnsValues(_Sketch):
         return (q, k, v) if self.rotary is None else tuple(self.rotary(each, positions) for each in (q, k, v))
 
 
+class _TurnsQueriesOnly(_Sketch):
+    def turn(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return (q, k, v) if self.rotary is None else (self.rotary(q, positions), k, v)
+
+
 class _TurnsNothing(_Sketch):
     def turn(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return q, k, v
@@ -624,6 +633,10 @@ exercise(
         wrong(
             _TurnsValues,
             "You rotate the values too. Rotation is there so that a *score* knows the distance; a value that is turned arrives changed by where it stood. Turn q and k only.",
+        ),
+        wrong(
+            _TurnsQueriesOnly,
+            "You rotate the queries and not the keys. Only the *difference* of two turns is a distance: with one of them unturned, a score depends on where the query stands and not on how far the key is. Turn both.",
         ),
         wrong(
             _TurnsNothing,
