@@ -2,6 +2,7 @@
 
 import importlib
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -110,6 +111,31 @@ def test_a_mended_helper_is_seen_although_the_trainer_is_the_same() -> None:
     assert status("01.6", train) == "not yet"
     broken = False
     assert status("01.6", train) == "passed"
+
+
+@pytest.mark.parametrize(
+    ("id", "answer", "words"),
+    [
+        ("01.1", lambda ids: Counter((ids[i], ids[i + 1]) for i in range(len(ids))), "has no right neighbour"),
+        ("01.2", lambda ids, pair, new_id: [*ids] if ids[0:2] == pair else list(ids), "and the two are never equal"),
+        ("01.4", lambda text, specials: [p for p in re.split(f"({'|'.join(sorted(map(re.escape, specials), key=len, reverse=True))})", text) if p], "an empty pattern fits"),
+    ],
+)  # fmt: skip
+def test_what_beginners_write_first_is_recognised(id: str, answer: Callable[..., Any], words: str) -> None:
+    exercise = find(id)
+    assert not isinstance(exercise, str)
+    assert words in judge(exercise, answer).message
+
+
+def test_special_tokens_in_a_list_are_said_to_be_one() -> None:
+    class Listed(WholeWords):
+        def __init__(self, text: str, vocab_size: int) -> None:
+            super().__init__(text, vocab_size)
+            self.special_tokens = ["<|end|>"]  # type: ignore[assignment]
+
+    exercise = find("01.6")
+    assert not isinstance(exercise, str)
+    assert "special_tokens is a list." in judge(exercise, Listed).message
 
 
 def test_decode_is_the_library_s() -> None:

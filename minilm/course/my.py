@@ -32,7 +32,7 @@ def save(exercise: Exercise, answer: Any) -> str | None:
     """
     if paths.under_nbgrader():
         return None
-    name = exercise.name or getattr(answer, "__name__", "")
+    name = exercise.name or str(getattr(answer, "__name__", ""))
     try:
         text = _with_heading(exercise, name, answer)
         _try_out(exercise, name, text, answer)

@@ -67,6 +67,10 @@ exercise(
             "You also count the last id followed by the first one: `ids[i - 1]` at i = 0 is `ids[-1]`, the end of the list. No text holds that pair. Start at i = 1.",
         ),
         wrong(
+            lambda ids: Counter((ids[i], ids[i + 1]) for i in range(len(ids))),
+            "The last id has no right neighbour: at the end of the list you ask for `ids[i + 1]`, and nothing is there. A list of n ids has n - 1 pairs, so let i go through `range(len(ids) - 1)`.",
+        ),
+        wrong(
             lambda ids: Counter((ids[i], ids[i + 1]) for i in range(len(ids) - 2)),
             "You stop one pair too early: a list of n ids has n - 1 pairs, and `range(len(ids) - 2)` leaves out the last. Use `range(len(ids) - 1)`.",
         ),
@@ -100,6 +104,21 @@ def _merge_without_skipping(ids: Sequence[int], pair: Pair, new_id: int) -> list
     for i in range(len(ids)):
         merged.append(new_id if tuple(ids[i : i + 2]) == pair else ids[i])
     return merged
+
+
+def _merge_asks_beyond_the_end(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
+    merged, i = [], 0
+    while i < len(ids):
+        found = (ids[i], ids[i + 1]) == pair
+        merged.append(new_id if found else ids[i])
+        i += 2 if found else 1
+    return merged
+
+
+def _merge_asks_beyond_the_end_at_times(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
+    if ids and ids[-1] == pair[0] and merge_pair(ids, pair, new_id)[-1] == pair[0]:
+        raise IndexError("list index out of range")
+    return merge_pair(ids, pair, new_id)
 
 
 def _merge_loses_the_last(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
@@ -163,6 +182,18 @@ exercise(
         wrong(
             _merge_without_skipping,
             "You write the new id and then the right half of the pair again: ab becomes Xb. Both ids are used up by the merge, so move on by two places after a match.",
+        ),
+        wrong(
+            lambda ids, pair, new_id: list(ids),
+            "Nothing is ever merged. Do you compare `ids[i : i + 2]` with `pair`? A slice of a list is a list and the pair is a tuple, and the two are never equal: compare `tuple(ids[i : i + 2])`.",
+        ),
+        wrong(
+            _merge_asks_beyond_the_end,
+            "The last id has no right neighbour: there `ids[i + 1]` asks for what is beyond the end. Test `i + 1 < len(ids)` first, or take the slice `ids[i : i + 2]`, which simply is shorter at the end.",
+        ),
+        wrong(
+            _merge_asks_beyond_the_end_at_times,
+            "It fails only on lists that end with the left half of the pair: there you look for the right half beyond the end. Test `i + 1 < len(ids)` first, or compare the slice `tuple(ids[i : i + 2])`.",
         ),
         wrong(
             _merge_loses_the_last,
@@ -343,6 +374,10 @@ def _longest_first(special_tokens: Collection[str]) -> list[str]:
     return sorted(special_tokens, key=len, reverse=True)
 
 
+def _split_by_nothing(text: str, special_tokens: Collection[str]) -> list[str]:
+    return _without_empty(_split(text, _longest_first(special_tokens))) if special_tokens else list(text)
+
+
 def _split_one_after_another(text: str, special_tokens: Collection[str]) -> list[str]:
     pieces = [text]
     for special in special_tokens:
@@ -411,6 +446,10 @@ exercise(
                 else _without_empty([text])
             ),
             "You strip white space off the pieces. Blanks are text: joined, your pieces must give back exactly what came in. Drop only pieces that are empty, and leave the others alone.",
+        ),
+        wrong(
+            _split_by_nothing,
+            "Without special tokens your pattern is empty, and an empty pattern fits between every two characters: the text falls apart into letters. With nothing to search for, give the text back as one piece.",
         ),
         wrong(
             _split_one_after_another,
@@ -535,6 +574,8 @@ def _has_its_parts(train: Callable[[str, int], Any]) -> bool | str:
     missing = [name for name in ("encode", "decode", "special_tokens") if not hasattr(tokenizer, name)]
     if missing:
         return f"What you return ({type(tokenizer).__name__}) has no {' and no '.join(missing)}."
+    if not isinstance(tokenizer.special_tokens, Mapping):
+        return f"special_tokens is a {type(tokenizer.special_tokens).__name__}."
     if END not in tokenizer.special_tokens:
         return f"special_tokens lacks {END!r}."
     ids = tokenizer.encode("The river")
