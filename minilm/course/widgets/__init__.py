@@ -2,6 +2,7 @@
 
 from minilm.course.widgets.attention_explorer import AttentionExplorer
 from minilm.course.widgets.base import Widget
+from minilm.course.widgets.budget_explorer import BudgetExplorer
 from minilm.course.widgets.graph_stepper import GraphStepper
 from minilm.course.widgets.guessing_game import GuessingGame
 from minilm.course.widgets.merge_stepper import MergeStepper
@@ -11,6 +12,7 @@ from minilm.course.widgets.token_explorer import TokenExplorer
 
 __all__ = [
     "AttentionExplorer",
+    "BudgetExplorer",
     "GraphStepper",
     "GuessingGame",
     "MergeStepper",

@@ -181,13 +181,20 @@ class Sheet:
             self.drawings.append(partial(draw_chip, chip=chip, x=column, bottom=self.height, wide=wide, tall=row))
             column += wide + 0.45
 
-    def bars(self, bars: Sequence[Bar], indent: float = 0, chips_wide: float = 30, bar_wide: float = 40) -> None:
+    def bars(
+        self,
+        bars: Sequence[Bar],
+        indent: float = 0,
+        chips_wide: float = 30,
+        bar_wide: float = 40,
+        values_wide: float = 9,
+    ) -> None:
         """Add a row for each bar: its chips, its value, the bar."""
         for bar in bars:
             self.chips(bar.chips, indent, most_lines=1)
             self._write(indent + chips_wide, self.height - 0.075, bar.value)
             wide = max(bar_wide * bar.share, 0.2)
-            self.drawings.append(partial(draw_bar, x=indent + chips_wide + 9, bottom=self.height, wide=wide))
+            self.drawings.append(partial(draw_bar, x=indent + chips_wide + values_wide, bottom=self.height, wide=wide))
 
     def space(self, lines: float = 0.6) -> None:
         """Leave some lines free."""
