@@ -3,6 +3,7 @@
 from minilm.course.widgets.attention_explorer import AttentionExplorer
 from minilm.course.widgets.base import Widget
 from minilm.course.widgets.budget_explorer import BudgetExplorer
+from minilm.course.widgets.depth_explorer import DepthExplorer
 from minilm.course.widgets.graph_stepper import GraphStepper
 from minilm.course.widgets.guessing_game import GuessingGame
 from minilm.course.widgets.merge_stepper import MergeStepper
@@ -13,6 +14,7 @@ from minilm.course.widgets.token_explorer import TokenExplorer
 __all__ = [
     "AttentionExplorer",
     "BudgetExplorer",
+    "DepthExplorer",
     "GraphStepper",
     "GuessingGame",
     "MergeStepper",
