@@ -72,6 +72,10 @@ exercise(
             "Your y is x itself. The model would be asked for the token that it has just been shown: the loss falls to 0 and nothing is learned. Move y on by one.",
         ),
         wrong(
+            lambda ids, length, stride=1: _cut(ids, length, range(0, len(ids) - length + 1, stride), shift=0),
+            "Your y is x itself: the model would be asked for the token that it has just been shown, and the loss falls to 0. Move y on by one; then the last window has no answer at its end, and drops out.",
+        ),
+        wrong(
             lambda ids, length, stride=1: _cut(ids, length, range(0, len(ids) - length - 1, stride)),
             "You lose the last window: it ends one token before the end of the text, and that token is its last question. There are len(ids) - length possible starts, and `range(0, n)` stops before n already.",
         ),
@@ -110,17 +114,20 @@ def _look_up(answer: Callable[[int, int], nn.Module], ids: Tensor, table: Tensor
     """What the layer says with a known table, what its table learns, and how it begins."""
     fresh = answer(400, 16)
     layer = answer(*table.shape)
-    found: dict[str, Any] = {"shapes of what is learned": {n: list(p.shape) for n, p in layer.named_parameters()}}
-    weight = layer.weight
+    learned = {name: list(parameter.shape) for name, parameter in layer.named_parameters()}
+    if learned.get("weight") != list(table.shape):
+        return {"shapes of what is learned": learned}
     with torch.no_grad():
-        weight.copy_(table)  # type: ignore[operator]
+        layer.weight.copy_(table)  # type: ignore[operator]
     vectors = layer(ids)
-    found["vectors"] = vectors.detach()
     if vectors.requires_grad:
         vectors.backward(arriving)
-    found["gradient of the table"] = getattr(weight, "grad", None)
-    found["spread of a fresh table"] = f"{float(fresh.weight.detach().std()):.1g}"  # type: ignore[operator]
-    return found
+    return {
+        "shapes of what is learned": learned,
+        "vectors": vectors.detach(),
+        "gradient of the table": layer.weight.grad,
+        "spread of a fresh table": f"{float(fresh.weight.detach().std()):.1g}",  # type: ignore[operator]
+    }
 
 
 class _Lookup(nn.Module):
@@ -161,6 +168,23 @@ class _FromOne(_Lookup):
 class _Scaled(_Lookup):
     def forward(self, ids: Tensor) -> Tensor:
         return self.weight[ids] * math.sqrt(self.weight.shape[1])
+
+
+class _Sideways(_Lookup):
+    def __init__(self, vocab_size: int, dim: int) -> None:
+        super().__init__(dim, vocab_size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.weight.T[ids]
+
+
+class _Wrapped(nn.Module):
+    def __init__(self, vocab_size: int, dim: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, dim)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.embedding(ids)  # type: ignore[no-any-return]
 
 
 class _OneMore(_Lookup):
@@ -215,6 +239,14 @@ exercise(
         wrong(
             _Scaled,
             "You multiply by the root of the width. The first transformer did (Vaswani et al. 2017, section 3.4), and Gemma does; GPT-2, Llama and this course don't. The row as it is.",
+        ),
+        wrong(
+            _Sideways,
+            "Your table is (dim, vocab_size), as the weight of an `nn.Linear` from one-hot vectors would be. A row must belong to an id: (vocab_size, dim), which is also how every published model stores it.",
+        ),
+        wrong(
+            _Wrapped,
+            "You wrap an `nn.Embedding`, which does the work under the name `embedding.weight`. Saved models call it `weight` here; and the point is to see that there is nothing inside but a table. Keep an `nn.Parameter` in `self.weight` yourself.",
         ),
         wrong(
             _OneMore,
