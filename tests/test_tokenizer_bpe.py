@@ -668,3 +668,33 @@ def test_swapped_gpt2_files(tmp_path):
     (tmp_path / "vocab").write_text("#version: 0.2\na b c\n", encoding="utf-8")
     with pytest.raises(ValueError, match="are not GPT-2's pair of files"):
         BPETokenizer.from_gpt2_files(tmp_path / "vocab", tmp_path / "vocab")
+
+
+def test_ids_may_be_a_tensor_or_an_array_and_must_be_whole_numbers() -> None:
+    import numpy as np
+    import torch
+
+    tokenizer = BPETokenizer.train(["hello hello"], 259, progress=False)
+    ids = tokenizer.encode("hello")
+    assert tokenizer.decode(torch.tensor(ids)) == tokenizer.decode(np.array(ids)) == "hello"
+    for wrong in (torch.tensor([ids]), [1.0], ["a"], [None]):
+        with pytest.raises(TypeError, match="whole number"):
+            tokenizer.decode(wrong)  # type: ignore[arg-type]
+
+
+def test_what_is_no_text_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    tokenizer = BPETokenizer.train(["aab"], 257, progress=False)
+    for wrong in (None, b"abc", ["a"]):
+        with pytest.raises(TypeError, match="encode wants one text"):
+            tokenizer.encode(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="several texts"):
+        tokenizer.encode_batch("abc")
+    for corpus in ([b"abc"], b"abc", [1]):
+        for rule in ("gpt2", None):
+            with pytest.raises(TypeError, match="which is no text"):
+                BPETokenizer.train(corpus, 300, pre_tokenizer=rule)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="whole number"):
+        BPETokenizer.train(["aab"], "300")  # type: ignore[arg-type]
+    (tmp_path / "tokenizer.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="damaged"):
+        BPETokenizer.load(tmp_path)

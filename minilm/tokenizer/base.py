@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import index
 from typing import Literal
 
 from minilm.tokenizer.pretokenize import PreTokenizer, split_on_specials, stream_words
@@ -53,6 +54,10 @@ class Tokenizer(ABC):
         Strings of special tokens in it are ordinary text, except those named in `allowed_special` (or all of them, with "all").
         Raises ValueError for a name that is no special token, and for a lone surrogate in `text`, which no UTF-8 text can hold.
         """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"encode wants one text: got {type(text).__name__}; encode_batch takes several, and bytes need .decode('utf-8')"
+            )
         if not allowed_special:
             return self._encode_plain(text)
         allowed = self._allowed(allowed_special)
@@ -66,6 +71,8 @@ class Tokenizer(ABC):
 
     def encode_batch(self, texts: Iterable[str], allowed_special: AllowedSpecial = ()) -> list[list[int]]:
         """Ids of each of `texts`: `encode` for each."""
+        if isinstance(texts, str):
+            raise TypeError("encode_batch wants several texts, and got one: use encode, or put it in a list")
         return [self.encode(text, allowed_special) for text in texts]
 
     def encode_iterable(self, chunks: Iterable[str], allowed_special: AllowedSpecial = ()) -> Iterator[int]:
@@ -84,9 +91,9 @@ class Tokenizer(ABC):
                 yield self.special_tokens[special]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`, special tokens by name. Bytes that are no valid UTF-8 (an emoji cut in half, say) become "�".
+        """The text of `ids` (ints, or a tensor or array of one dimension), special tokens by name. Bytes that are no valid UTF-8 (an emoji cut in half, say) become "�".
 
-        Raises ValueError for an id that is not in the vocabulary.
+        Raises ValueError for an id that is not in the vocabulary, and TypeError for one that is no whole number.
         """
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
@@ -95,6 +102,12 @@ class Tokenizer(ABC):
 
         Raises ValueError for an id that is not in the vocabulary.
         """
+        try:
+            token_id = index(token_id)  # an entry of a tensor or array is an int too
+        except TypeError:
+            raise TypeError(
+                f"an id is a whole number: got {token_id!r}; decode takes one sequence of them at a time"
+            ) from None
         special = self._special_of.get(token_id)
         if special is not None:
             return special.encode("utf-8")

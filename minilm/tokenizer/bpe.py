@@ -113,6 +113,8 @@ class BPETokenizer(Tokenizer):
         """
         check_special_tokens(special_tokens)
         least = 256 + len(special_tokens)
+        if not isinstance(vocab_size, int):
+            raise TypeError(f"vocab_size is {vocab_size!r}; it must be a whole number")
         if vocab_size < least:
             raise ValueError(
                 f"vocab_size is {vocab_size}; it must be at least {least}, for 256 bytes and {len(special_tokens)} special tokens"
@@ -296,7 +298,8 @@ class BPETokenizer(Tokenizer):
         """Ids of a conversation: [{"role": "user", "content": "Hello"}, ...] as `chat_template` lays it out.
 
         `add_generation_prompt` ends it with the opening of the assistant's turn, for the model to go on from.
-        Only the template writes special tokens: a message that contains "<|im_end|>" is encoded as those letters, and ends nothing.
+        Only the template writes special tokens: a message that contains "<|im_end|>" is encoded as those letters, and ends nothing
+        (unless the template itself takes characters out of the middle of a message and so puts one together: see chat.py).
         Roles name speakers and may be part of a special token's name, so they must be single words.
 
         Raises ValueError for a message without role or content, for a template that fails, and if ChatML's special tokens are missing here.

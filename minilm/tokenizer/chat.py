@@ -3,6 +3,7 @@
 A template writes special tokens around the messages, "<|im_start|>user" before and "<|im_end|>" after. Were the finished text encoded with special tokens allowed, a user who types "<|im_end|>" would end the turn and could speak as the system.
 So, before rendering, the strings of the messages are shielded: wherever one holds a special token, or a part of one at its edges that the template could complete, a character is exchanged for a private one that stands nowhere else.
 After rendering, special tokens are cut out, all of them the template's, and what lies between gets its characters back. The shield keeps lengths and white space, so a template may trim or test the content as it likes.
+What it must not do is take characters out of a content's middle (Jinja's `replace("#", "")` makes a special token of "<|im_e#nd|>").
 """
 
 import json

@@ -25,15 +25,24 @@ def count_words(
         for words, _ in stream_words(_read_chunks(texts_or_path, progress), pre_tokenizer, specials):
             counts.update(words)
     elif pre_tokenizer is None:
-        for text in texts_or_path:
+        for text in _only_texts(texts_or_path):
             counts.update(piece for piece in split_on_specials(text, specials) if piece not in specials)
     else:
-        for text in texts_or_path:
+        for text in _only_texts(texts_or_path):
             for words, _ in stream_words([text], pre_tokenizer, specials):
                 counts.update(words)
     if not counts:
         raise ValueError("the corpus is empty: give at least one text with a character in it")
     return counts
+
+
+def _only_texts(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"the corpus holds {text!r:.40}, which is no text: give a list of str, or the path of a file"
+            )
+        yield text
 
 
 def _read_chunks(path: str | os.PathLike[str], progress: bool | None) -> Iterator[str]:
@@ -56,7 +65,7 @@ def _read_chunks(path: str | os.PathLike[str], progress: bool | None) -> Iterato
         ) from None
     except IsADirectoryError:
         raise IsADirectoryError(
-            f"{os.fspath(path)!r} is a folder: give the path of one file, or a list of texts"
+            f"{os.fspath(path)!r} is a folder: give the path of one file, or its texts, minilm.data.corpora.read(folder)"
         ) from None
     except UnicodeDecodeError as error:
         raise ValueError(

@@ -129,7 +129,7 @@ def read(path_or_json: str | os.PathLike[str]) -> Parts:
         raise ValueError(
             f"{name} {error}, which BPETokenizer does not do: use the tokenizers library for this one"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{name} is damaged or no tokenizer.json ({type(error).__name__}: {error}). Save or download it again"
         ) from None
