@@ -172,7 +172,7 @@ class TestForward:
             parts += [model(ids[:, t : t + 1], cache) for t in range(first, 12)]
         torch.testing.assert_close(torch.cat(parts, dim=1), whole)
 
-    @pytest.mark.parametrize("name", UNCACHED)
+    @pytest.mark.parametrize("name", sorted(UNCACHED))
     def test_models_that_cannot_be_cached_say_why(self, name: str) -> None:
         model = make(name)
         with pytest.raises(ValueError, match=r"cannot use a cache: .*whole"):
