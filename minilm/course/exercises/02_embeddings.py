@@ -184,7 +184,7 @@ class _Wrapped(nn.Module):
         self.embedding = nn.Embedding(vocab_size, dim)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.embedding(ids)  # type: ignore[no-any-return]
+        return self.embedding(ids)
 
 
 class _OneMore(_Lookup):
