@@ -582,6 +582,12 @@ def test_a_function_that_remembers_is_told_so() -> None:
     assert "then [1, 1, " in check("97.2", learners).message
     assert "keep something from one call to the next" in check("97.2", learners).message
 
+    def the_same_list(ids: list[int], pair: tuple[int, int], new: int, merged: list[int] = []) -> list[int]:  # noqa: B006
+        merged += merge(ids, pair, new)
+        return merged
+
+    assert "keep something from one call to the next" in check("97.2", the_same_list).message
+
 
 def test_a_generator_is_called_one() -> None:
     def learners(n: int) -> Any:
