@@ -44,8 +44,8 @@ def _count(
     vocab_size: int, dim: int, num_layers: int, num_heads: int, num_kv_heads: int, hidden: int, tied: bool, **slip: Any
 ) -> int:
     """The formula, with the slips that a wrong answer asks for."""
-    kv_heads = slip.get("kv_heads", num_kv_heads)
-    attention = 2 * dim * dim + 2 * dim * (dim // num_heads) * kv_heads
+    kv_width = slip.get("kv_heads", num_kv_heads) * slip.get("head_dim", dim // num_heads)
+    attention = 2 * dim * dim + 2 * dim * kv_width
     block = attention + slip.get("matrices", 3) * dim * hidden + slip.get("norms", 2) * dim
     tables = vocab_size * dim * (slip.get("tables") or (1 if tied else 2))
     return int(tables + num_layers * block + slip.get("last", 1) * dim)
@@ -92,6 +92,11 @@ exercise(
             lambda *shape: _count(*shape, kv_heads=shape[3]),
             """You give k and v a head for every query head. With grouped queries there are only `num_kv_heads` of them, each
             still dim / num_heads wide: that is the saving. k and v are dim x (num_kv_heads * head_dim).""",
+        ),
+        wrong(
+            lambda *shape: _count(*shape, head_dim=1),
+            """Your k and v are dim x num_kv_heads: one number a head. A head is dim / num_heads numbers wide, so they are
+            dim x (num_kv_heads * head_dim).""",
         ),
         wrong(
             lambda *shape: _count(*shape, tables=2),
@@ -165,6 +170,11 @@ exercise(
             lambda *shape: 3 * forward_flops(*shape),
             """That is a training step: forward, and a backward pass of twice as much. Generating a token, or reading one, is the
             forward pass alone: 2 operations a weight, not 6.""",
+        ),
+        wrong(
+            lambda *shape: _flops(*shape, weight=6, pair=0),
+            """6N is the famous estimate for *learning* from a token, forward and backward. Reading one is the forward pass alone, 2
+            operations a weight. And attention, which has no weights, comes on top: 4 * length * dim in every layer.""",
         ),
         wrong(
             lambda *shape: _flops(*shape, weight=1, pair=2),
