@@ -111,6 +111,14 @@ exercise(
             "You divide by the length of the vector, the root of the *sum* of squares. The numbers shrink with the width (to 1/√dim each). It is the *mean* that keeps them near 1, however wide the model is.",
         ),
         wrong(
+            _norm(lambda x, w, e: x / x.norm(dim=-1, keepdim=True) * w),
+            "Two things. `norm` is the root of the *sum* of squares, so your numbers shrink with the width; take the *mean* of the squares. And eps is missing: a position of zeros becomes 0 / 0.",
+        ),
+        wrong(
+            _norm(lambda x, w, e: x / (x.square().mean(-1) + e).sqrt() * w),
+            "The mean has lost its axis: without `keepdim=True` the means of two positions have shape (2,), which broadcasting takes for a *row*, and each channel is divided by another position's mean. Keep the axis.",
+        ),
+        wrong(
             _norm(lambda x, w, e: x * torch.rsqrt(_mean_square(x, -2) + e) * w),
             "Your mean runs over positions, `dim=-2`: each channel is compared with its own past and future. A norm knows one position only and looks along its channels: `dim=-1`.",
         ),
@@ -194,6 +202,14 @@ exercise(
         wrong(
             lambda x, w, b, eps=1e-5: (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + eps) * w + b,
             "Two things. `std` divides by dim − 1 unless you say `unbiased=False`. And eps belongs inside the root, with the variance: √(variance + eps).",
+        ),
+        wrong(
+            lambda x, w, b, eps=1e-5: (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True) * w + b,
+            "Two things. `std` divides by dim − 1 unless you say `unbiased=False`. And eps is missing: a position whose channels are all equal becomes 0 / 0. It belongs inside the root, with the variance.",
+        ),
+        wrong(
+            lambda x, w, b, eps=1e-5: (x - x.mean(-1, keepdim=True)) / x.std(-1, unbiased=False, keepdim=True) * w + b,
+            "eps is missing: a position whose channels are all equal has a variance of 0, and 0 / 0 is not a number. √(variance + eps).",
         ),
         wrong(
             lambda x, w, b, eps=1e-5: _layer(x, w, b, eps, centre=False),
@@ -397,14 +413,17 @@ def _std(
 
 
 _NAMES = [
+    "o_proj.weight",
+    "down_proj.weight",
+    "q_proj.weight",
+    "up_proj.weight",
+    "tokens.weight",
+    "head.weight",
     "core.layers.0.attention.o_proj.weight",
     "core.layers.7.feed_forward.down_proj.weight",
-    "core.layers.0.attention.q_proj.weight",
     "core.layers.3.attention.v_proj.weight",
     "core.layers.1.feed_forward.gate_proj.weight",
     "core.layers.1.feed_forward.up_proj.weight",
-    "embedder.tokens.weight",
-    "head.weight",
 ]
 
 exercise(
@@ -417,7 +436,7 @@ exercise(
     inputs=cases(
         *((name, layers) for name in _NAMES for layers in (8, 1)),
         (_NAMES[0], 2, 0.1),
-        (_NAMES[4], 2, 0.1),
+        (_NAMES[2], 2, 0.1),
         draw=lambda rng: (rng.choice(_NAMES), rng.randint(1, 48), 0.02),
         count=20,
     ),

@@ -113,7 +113,7 @@ class DepthExplorer(Widget):
         )
         self.init = ipywidgets.Dropdown(options=list(INITS), value=init, description="Weights")
         self.norm = ipywidgets.Dropdown(options=list(NORMS), value=norm, description="Norm")
-        self.residual = ipywidgets.Checkbox(value=residual, description="Residual: add instead of replace")
+        self.residual = ipywidgets.Checkbox(value=residual, description="Residual (add)")
         for control in (self.depth, self.init, self.norm, self.residual):
             control.observe(self.refresh, names="value")
         row = ipywidgets.Layout(flex_flow="row wrap")
