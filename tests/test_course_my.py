@@ -224,6 +224,18 @@ def test_a_library_function_is_imported(tmp_path: Path) -> None:
     assert module_text(os.path.basename)[0].strip() == "from posixpath import basename"
 
 
+def test_an_answer_shown_in_a_lesson_replaces_none_of_the_learners(
+    samples: dict[str, Exercise], notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("notebooks", "exercises", "solutions"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    for whose in ("mine", "shown"):
+        notebook.run(f"def my_sort(items):\n    return sorted(items)  # {whose}")
+        assert check("97.4", notebook["my_sort"]).passed
+    assert "# mine" in (my.folder() / "my_sort.py").read_text()
+
+
 def test_an_earlier_answer_that_differs_is_kept(samples: dict[str, Exercise], notebook: Notebook) -> None:
     for n, cell in enumerate(["return sorted(items)", "return sorted(items)  # again", "return sorted(items)"]):
         notebook.run(f"def my_sort(items):\n    {cell}")

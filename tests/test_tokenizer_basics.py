@@ -271,3 +271,7 @@ def test_allowed_special_must_be_known():
 def test_lone_surrogates_are_named():
     with pytest.raises(ValueError, match=r"character 2 is a lone surrogate \(U\+D83D\)"):
         ByteTokenizer().encode("ab\ud83d")
+
+
+def test_a_tokenizer_says_what_it_is_without_an_address():
+    assert repr(ByteTokenizer(["<end>"])) == "ByteTokenizer(257 ids, 1 of them special)"

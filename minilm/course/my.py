@@ -28,7 +28,7 @@ def save(exercise: Exercise, answer: Any) -> str | None:
     """Keep a passing answer as a module of its own. Returns None, or a sentence that says why it can't be kept.
 
     The module is run in a clean namespace first, and must do with the first input what the answer did. An earlier answer that
-    differs goes to `work/my/earlier/`.
+    differs goes to `work/my/earlier/`; but a lesson, which shows an answer, replaces none of the learner's.
     """
     if paths.under_nbgrader():
         return None
@@ -154,11 +154,17 @@ def _store(path: Path, text: str) -> None:
     """Write the answer; an earlier one that differs is kept."""
     if path.exists():
         earlier = path.read_bytes()
-        if earlier == text.encode():
+        if earlier == text.encode() or _in_a_lesson():
             return
         backup = free_name(path.parent / "earlier", f"{path.stem}_{{n}}.py")
         write_whole(backup, earlier, replace=False)
     write_whole(path, text.encode())
+
+
+def _in_a_lesson() -> bool:
+    """Whether this runs in the folder of the lessons, as their notebooks do."""
+    checkout = paths.checkout()
+    return checkout is not None and Path.cwd() == checkout / "notebooks"
 
 
 def _how_to_get(name: str) -> str:

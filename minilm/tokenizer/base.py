@@ -31,6 +31,9 @@ class Tokenizer(ABC):
         self.special_tokens = dict(special_tokens)
         self._special_of = {token_id: token for token, token_id in self.special_tokens.items()}
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.vocab_size:,} ids, {len(self.special_tokens)} of them special)"
+
     @property
     @abstractmethod
     def vocab_size(self) -> int:

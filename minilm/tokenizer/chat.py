@@ -3,7 +3,7 @@
 A template writes special tokens around the messages, "<|im_start|>user" before and "<|im_end|>" after. Were the finished text encoded with special tokens allowed, a user who types "<|im_end|>" would end the turn and could speak as the system.
 So, before rendering, the strings of the messages are shielded: wherever one holds a special token, or a part of one at its edges that the template could complete, a character is exchanged for a private one that stands nowhere else.
 After rendering, special tokens are cut out, all of them the template's, and what lies between gets its characters back. The shield keeps lengths and white space, so a template may trim or test the content as it likes.
-What it must not do is take characters out of a content's middle (Jinja's `replace("#", "")` makes a special token of "<|im_e#nd|>").
+A template that takes characters out of a content's middle (Jinja's `replace("#", "")` makes a special token of "<|im_e#nd|>") is found out by a second rendering, in which no special token can begin in a message, and refused.
 """
 
 import json
@@ -52,15 +52,29 @@ def render(template: str, messages: Sequence[Message], add_generation_prompt: bo
 def render_pieces(
     template: str, messages: Sequence[Message], add_generation_prompt: bool, special_tokens: Collection[str]
 ) -> list[tuple[str, str | None]]:
-    """`render`, cut into (ordinary text, special token that follows it or None), where only the template's own special tokens are special."""
+    """`render`, cut into (ordinary text, special token that follows it or None), where only the template's own special tokens are special.
+
+    Raises ValueError, beside what `render` raises, if the template makes a special token out of a message's characters.
+    """
     _check_messages(messages)
     shield = _Shield(special_tokens, taken=template + json.dumps(messages, ensure_ascii=False, default=str))
     shielded = [
         {key: value if key == "role" else shield.apply(value) for key, value in message.items()} for message in messages
     ]
+    found = split_on_specials(render(template, shielded, add_generation_prompt), special_tokens)
+    shield.thorough = True
+    fully = [
+        {key: value if key == "role" else shield.apply(value) for key, value in message.items()} for message in messages
+    ]
+    if fully != shielded:
+        templates_own = split_on_specials(render(template, fully, add_generation_prompt), special_tokens)
+        if _count_specials(found, special_tokens) > _count_specials(templates_own, special_tokens):
+            raise ValueError(
+                "the chat template makes a special token out of a message's characters: let it leave out no characters of a content"
+            )
     pieces: list[tuple[str, str | None]] = []
     text = ""
-    for piece in split_on_specials(render(template, shielded, add_generation_prompt), special_tokens):
+    for piece in found:
         if piece in special_tokens:
             pieces.append((text, piece))
             text = ""
@@ -70,11 +84,20 @@ def render_pieces(
     return pieces
 
 
+def _count_specials(pieces: Collection[str], special_tokens: Collection[str]) -> int:
+    """How many of the pieces are special tokens."""
+    return sum(piece in special_tokens for piece in pieces)
+
+
 class _Shield:
-    """Exchanges characters for private ones where a text could form a special token, and back."""
+    """Exchanges characters for private ones where a text could form a special token, and back.
+
+    A `thorough` shield also exchanges every character that a special token begins with, wherever it stands.
+    """
 
     def __init__(self, special_tokens: Collection[str], taken: str) -> None:
         self.special_tokens = special_tokens
+        self.thorough = False
         in_use = set(taken)
         self.free = (character for character in map(chr, range(0x10FFFD, 0xFFFFF, -1)) if character not in in_use)
         self.private: dict[str, str] = {}
@@ -107,6 +130,9 @@ class _Shield:
                 text[start:end].startswith(special[-size:]) for size in range(1, len(special))
             ):
                 exposed.add(start)
+        if self.thorough:
+            begins = {special[0] for special in self.special_tokens}
+            exposed |= {at for at, character in enumerate(text) if character in begins}
         for at in exposed:
             text = self._exchange(text, at)
         return text
