@@ -1,35 +1,16 @@
 """The ledger of lesson 03: its experiments over several seeds, run from the lesson's own cells.
 
-python benchmarks/attention_lesson.py            everything (about 20 minutes with one thread)
-python benchmarks/attention_lesson.py ladder     one experiment: ladder, curves, leak, positions, fused, stories
+python -m experiments.attention            everything (about 20 minutes with one thread)
+python -m experiments.attention ladder     one experiment: ladder, curves, leak, positions, fused, stories
 """
 
-import ast
-import contextlib
-import io
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "03_attention.ipynb"
+from experiments import definitions
+
 SEEDS = range(5)
-
-
-def lesson() -> dict[str, Any]:
-    """The names that the lesson's cells make: imports, functions and classes of all, everything of those tagged definitions."""
-    names: dict[str, Any] = {"__name__": "lesson"}
-    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] != "code":
-            continue
-        tree = ast.parse("".join(cell["source"]))
-        if "definitions" not in cell["metadata"].get("tags", []):
-            kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-            tree.body = [node for node in tree.body if isinstance(node, kept)]
-        with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(tree, str(NOTEBOOK), "exec"), names)
-    return names
 
 
 def excess(names: dict[str, Any], model: Any) -> dict[str, float]:
@@ -162,7 +143,7 @@ EXPERIMENTS = {
 }
 
 if __name__ == "__main__":
-    lesson_names = lesson()
+    lesson_names = definitions("03_attention")
     for wanted in sys.argv[1:] or EXPERIMENTS:
         print(f"-- {wanted}")
         EXPERIMENTS[wanted](lesson_names)

@@ -1,28 +1,15 @@
 """The ledger of lesson 05: its experiments over five seeds, run from the lesson's own cells.
 
-python benchmarks/model_lesson.py              everything (about six minutes with one thread)
-python benchmarks/model_lesson.py positions    one experiment: first_loss, stories, positions
+python -m experiments.model              everything (about six minutes with one thread)
+python -m experiments.model positions    one experiment: first_loss, stories, positions
 """
 
-import contextlib
-import io
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "05_model.ipynb"
+from experiments import definitions
+
 SEEDS = range(5)
-
-
-def lesson() -> dict[str, Any]:
-    """The names that the lesson's tagged cells define."""
-    names: dict[str, Any] = {"__name__": "lesson"}
-    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code" and "definitions" in cell["metadata"].get("tags", []):
-            with contextlib.redirect_stdout(io.StringIO()):
-                exec("".join(cell["source"]), names)
-    return names
 
 
 def line(name: str, values: list[float], digits: int = 2) -> None:
@@ -69,7 +56,7 @@ def positions(names: dict[str, Any]) -> None:
 def main() -> None:
     """Run the experiments that are named, or all of them."""
     experiments = {"first_loss": first_loss, "stories": stories, "positions": positions}
-    names = lesson()
+    names = definitions("05_model")
     for name in sys.argv[1:] or experiments:
         experiments[name](names)
 

@@ -1,19 +1,19 @@
-"""The ledger of lesson 03 runs the lesson's own cells: whatever it needs must still be there under its name."""
+"""The ledgers run the lessons' own cells: whatever they need must still be there under its name."""
 
 import pytest
 
-from benchmarks import attention_lesson
+from experiments import attention, definitions
 
 
 @pytest.mark.slow
 def test_the_lesson_gives_the_ledger_what_it_needs():
-    names = attention_lesson.lesson()
+    names = definitions("03_attention")
     torch = names["torch"]
     torch.manual_seed(0)
     model = names["one_model"](names["ManyHeads"](64, 4))
     curve = names["fit"](model, names["world"].train, steps=30)
     assert sum(curve[-5:]) < 0.7 * sum(curve[:5])
-    found = attention_lesson.excess(names, model)
+    found = attention.excess(names, model)
     assert set(found) == {"what", "when", "whose"}
     assert min(found.values()) > -0.05  # nobody is below the floor by more than chance
     assert names["honest_loss"](model, names["world"].held[:20]) > names["world"].floor - 0.2
@@ -22,9 +22,21 @@ def test_the_lesson_gives_the_ledger_what_it_needs():
 
 @pytest.mark.slow
 def test_without_a_mask_training_goes_below_the_floor_and_writing_is_broken():
-    names = attention_lesson.lesson()
+    names = definitions("03_attention")
     names["torch"].manual_seed(0)
     model = names["one_model"](names["OneHead"](64, causal=False))
     curve = names["fit"](model, names["world"].train, steps=300)
     assert curve[-1] < names["world"].floor - 0.1
     assert names["honest_loss"](model, names["world"].held[:50]) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lesson", "needed"),
+    [
+        ("04_block", {"train"}),
+        ("05_model", {"first_loss", "fit", "bits_a_story", "learn_echoes", "excess", "floor", "rescaled", "windowed"}),
+    ],
+)
+def test_the_other_lessons_give_their_ledgers_what_they_need(lesson, needed):
+    assert needed <= set(definitions(lesson))
