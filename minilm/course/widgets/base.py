@@ -240,6 +240,27 @@ def draw_bar(axes: Axes, x: float, bottom: float, wide: float) -> None:
     axes.add_patch(Rectangle((x, bottom - 0.19), wide, 0.13, facecolor=BAR, edgecolor="#808080", linewidth=0.8))
 
 
+def step_slider(description: str, last: int, value: int = 0) -> tuple[ipywidgets.IntSlider, ipywidgets.HBox]:
+    """A slider over the steps 0..last, and the row that shows it with a button one step back and one on."""
+    slider = ipywidgets.IntSlider(
+        value=value,
+        min=0,
+        max=last,
+        description=description,
+        layout=ipywidgets.Layout(width="100%", max_width="620px"),
+    )
+
+    def move(steps: int, _: object) -> None:
+        slider.value += steps  # the slider keeps to its ends by itself
+
+    buttons = []
+    for word, steps in (("◀ Back", -1), ("Next ▶", 1)):
+        button = ipywidgets.Button(description=word, layout=ipywidgets.Layout(width="90px"))
+        button.on_click(partial(move, steps))
+        buttons.append(button)
+    return slider, ipywidgets.HBox([slider, *buttons], layout=ipywidgets.Layout(flex_flow="row wrap"))
+
+
 class Widget(ABC):
     """A live view with a still picture and a line of text.
 

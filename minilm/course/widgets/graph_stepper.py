@@ -3,15 +3,13 @@
 import base64
 import html
 from collections import defaultdict
-from functools import partial
 from typing import TYPE_CHECKING
 
-import ipywidgets
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from minilm.course.figures import COLORS
-from minilm.course.widgets.base import INK, PLAIN, TINTS, Widget
+from minilm.course.widgets.base import INK, PLAIN, TINTS, Widget, step_slider
 
 if TYPE_CHECKING:
     from minilm.gradients import Scalar
@@ -36,25 +34,9 @@ class GraphStepper(Widget):
         if not 0 <= step <= len(self.numbers):
             raise ValueError(f"step {step} is not among the steps 0..{len(self.numbers)} of this graph")
         self.history = self._arrivals()
-        self.slider = ipywidgets.IntSlider(
-            value=step,
-            min=0,
-            max=len(self.numbers),
-            description="Step",
-            layout=ipywidgets.Layout(width="100%", max_width="520px"),
-        )
-        back, forward = (
-            ipywidgets.Button(description=word, layout=ipywidgets.Layout(width="90px")) for word in ("◀ Back", "Next ▶")
-        )
-        back.on_click(partial(self._move, -1))
-        forward.on_click(partial(self._move, 1))
+        self.slider, row = step_slider("Step", len(self.numbers), step)
         self.slider.observe(self.refresh, names="value")
-        super().__init__(
-            [ipywidgets.HBox([self.slider, back, forward], layout=ipywidgets.Layout(flex_flow="row wrap"))]
-        )
-
-    def _move(self, steps: int, _: object = None) -> None:
-        self.slider.value += steps  # the slider keeps to its ends by itself
+        super().__init__([row])
 
     def _arrivals(self) -> "list[dict[Scalar, float]]":
         """What has arrived at each number after 0, 1, 2, ... numbers have passed theirs on."""

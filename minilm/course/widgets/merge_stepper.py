@@ -3,9 +3,7 @@
 import html
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 
-import ipywidgets
 from matplotlib.figure import Figure
 
 from minilm.course.widgets.base import (
@@ -18,6 +16,7 @@ from minilm.course.widgets.base import (
     bars_to_html,
     chips_to_html,
     show_bytes,
+    step_slider,
 )
 from minilm.tokenizer import count_pairs, merge_pair, pre_tokenize, train_by_recounting
 from minilm.tokenizer.pretokenize import PreTokenizer
@@ -69,25 +68,9 @@ class MergeStepper(Widget):
             self.merges.append(Merge(pair, count_in_words(words)[pair], new_id))
             self.tokens[new_id] = self.tokens[pair[0]] + self.tokens[pair[1]]
             self.states.append([merge_pair(word, pair, new_id) for word in words])
-        self.slider = ipywidgets.IntSlider(
-            value=0,
-            min=0,
-            max=len(self.merges),
-            description="Merges",
-            layout=ipywidgets.Layout(width="100%", max_width="620px"),
-        )
-        back, forward = (
-            ipywidgets.Button(description=word, layout=ipywidgets.Layout(width="90px")) for word in ("◀ Back", "Next ▶")
-        )
-        back.on_click(partial(self._move, -1))
-        forward.on_click(partial(self._move, 1))
+        self.slider, row = step_slider("Merges", len(self.merges))
         self.slider.observe(self.refresh, names="value")
-        super().__init__(
-            [ipywidgets.HBox([self.slider, back, forward], layout=ipywidgets.Layout(flex_flow="row wrap"))]
-        )
-
-    def _move(self, steps: int, _: object = None) -> None:
-        self.slider.value += steps  # the slider keeps to its ends by itself
+        super().__init__([row])
 
     @property
     def step(self) -> int:
