@@ -24,15 +24,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(NotebookCosts())
 
 
-@pytest.fixture(scope="session")
-def real_text_folder() -> Path:
-    """The folder of real text that some tests measure on; it isn't part of the project."""
-    folder = os.environ.get("MINILM_TEST_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("MINILM_TEST_DATA doesn't name a folder of real text (tinyshakespeare.txt, gpt2/)")
-    return Path(folder)
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give each notebook fresh state before its kernel starts, as `tools/notebooks.py run` does: `progress()` shows its own checks only."""

@@ -240,6 +240,7 @@ class TestLayer:
         with torch.inference_mode():
             attention(x, torch.arange(LENGTH))
         attention(x.requires_grad_(), torch.arange(LENGTH)).sum().backward()
+        assert x.grad is not None
 
     def test_dropout_acts_in_training_only(self) -> None:
         attention = Attention(DIM, HEADS, dropout=0.5).double()

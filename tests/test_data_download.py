@@ -16,6 +16,7 @@ import pytest
 
 from minilm.data import download
 from minilm.data.download import DataSet, DownloadError
+from tests.real_text import real_text
 
 CONTENT = b"".join(b"line %06d of a set\n" % i for i in range(20_000))  # 400,000 bytes
 SET = DataSet(
@@ -368,8 +369,8 @@ def test_names_and_places(tmp_path: Path) -> None:
     )
 
 
-def test_the_known_hash_is_that_of_the_text(real_text_folder: Path) -> None:
-    text = real_text_folder / "tinyshakespeare.txt"
+def test_the_known_hash_is_that_of_the_text() -> None:
+    text = real_text("tinyshakespeare.txt")
     if not text.exists():
         pytest.skip("tinyshakespeare.txt isn't in MINILM_TEST_DATA")
     shakespeare = download.find("tinyshakespeare")

@@ -1,7 +1,6 @@
 """The byte-pair tokenizer: the same merges and ids as Hugging Face tokenizers and GPT-2, round trips, specials, files, bad input."""
 
 import json
-import os
 import random
 import warnings
 from collections import Counter
@@ -26,6 +25,7 @@ from minilm.tokenizer import (
 from minilm.tokenizer.bpe import LONG_WORD
 from minilm.tokenizer.huggingface import to_unicode
 from minilm.tokenizer.training import learn_merges
+from tests.real_text import real_text
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -35,16 +35,6 @@ assigned = st.text(st.characters(exclude_categories=["Cs", "Cn"]))
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 # Runs of the same character, accents, emoji, special tokens: where byte-pair encoding is easily wrong.
 tricky = st.text(st.sampled_from("aab-- \n'é😀<|>"), max_size=80)
-
-
-def test_data(name: str) -> Path:
-    folder = os.environ.get("MINILM_TEST_DATA")
-    if not folder or not (Path(folder) / name).exists():
-        pytest.skip(f"needs {name} in the folder that MINILM_TEST_DATA names")
-    return Path(folder) / name
-
-
-test_data.__test__ = False
 
 
 def french() -> str:
@@ -105,7 +95,7 @@ def french() -> str:
 
 def corpus(name: str) -> list[str]:
     if name == "shakespeare":
-        return [test_data("tinyshakespeare.txt").read_text(encoding="utf-8")]
+        return [real_text("tinyshakespeare.txt").read_text(encoding="utf-8")]
     if name == "python docs":
         topics = pytest.importorskip("pydoc_data.topics").topics
         return [topics[key] for key in sorted(topics)]
@@ -214,20 +204,20 @@ def test_specials_last_are_those_that_hugging_face_adds_afterwards():
 
 
 def test_gpt2_itself():
-    ours = BPETokenizer.from_gpt2_files(test_data("gpt2/encoder.json"), test_data("gpt2/vocab.bpe"))
+    ours = BPETokenizer.from_gpt2_files(real_text("gpt2/encoder.json"), real_text("gpt2/vocab.bpe"))
     assert (ours.vocab_size, len(ours.merges), ours.special_tokens) == (50257, 50000, {"<|endoftext|>": 50256})
     assert ours.encode("Hello world") == [15496, 995]
     assert ours.encode("<|endoftext|>", "all") == [50256]
     assert ours.encode("<|endoftext|>") == [27, 91, 437, 1659, 5239, 91, 29]
     reference = tokenizers.Tokenizer(
-        tokenizers.models.BPE.from_file(str(test_data("gpt2/encoder.json")), str(test_data("gpt2/vocab.bpe")))
+        tokenizers.models.BPE.from_file(str(real_text("gpt2/encoder.json")), str(real_text("gpt2/vocab.bpe")))
     )
     reference.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     for text in [
         *corpus("source code"),
         *corpus("python docs"),
         french(),
-        test_data("tinyshakespeare.txt").read_text(encoding="utf-8"),
+        real_text("tinyshakespeare.txt").read_text(encoding="utf-8"),
     ]:
         assert ours.encode(text) == reference.encode(text).ids
     assert tuple(ours.vocab[bytes([byte])] for byte in BYTE_ORDER) == tuple(range(256))
