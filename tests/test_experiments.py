@@ -34,6 +34,8 @@ def test_without_a_mask_training_goes_below_the_floor_and_writing_is_broken():
 @pytest.mark.parametrize(
     ("lesson", "needed"),
     [
+        ("01_tokenizer", {"characters_per_token"}),
+        ("02_embeddings", {"fit", "surprise", "Table", "Bag"}),
         ("04_block", {"train"}),
         ("05_model", {"first_loss", "fit", "bits_a_story", "learn_echoes", "excess", "floor", "rescaled", "windowed"}),
     ],
