@@ -1,48 +1,25 @@
-"""The command line of the course: `minilm lab | data | progress | doctor | version`."""
+"""The commands around the course itself: `minilm lab | data | progress | doctor | version`."""
 
 import importlib.metadata
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from minilm import __version__, paths
+from minilm.cli import app, console, fail, say
 
-app = typer.Typer(
-    help="Understand small language models by building one.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_show_locals=False,
-)
 data_app = typer.Typer(help="The texts that the course can train on.", no_args_is_help=True)
 progress_app = typer.Typer(help="Which exercises you have passed.", invoke_without_command=True)
 app.add_typer(data_app, name="data")
 app.add_typer(progress_app, name="progress")
 
-console = Console()
 FIRST_PAGE = "notebooks/00_welcome.ipynb"
 VERDICT_SIGNS = {"ok": "[green]✓[/green]", "note": "[yellow]![/yellow]", "problem": "[red]✗[/red]"}
-
-
-def main() -> None:
-    """Run the command line; what the user can mend ends in one sentence and exit status 1, without a traceback."""
-    app()
-
-
-def fail(message: str) -> NoReturn:
-    """Say what is wrong on standard error and stop."""
-    Console(stderr=True).print(f"[red]✗[/red] {escape(message)}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
-
-
-def say(text: str, style: str | None = None) -> None:
-    """Print text as it is: brackets in it are no markup, and long lines are left to the terminal."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -82,7 +59,7 @@ def start_jupyterlab(checkout: Path, arguments: list[str]) -> int:
         # In a container root is the usual user, and JupyterLab would refuse; it still listens on this computer only, with a token.
         say("You are root, so the notebooks run as root too.")
         arguments = [*arguments, "--allow-root"]
-    settings = Path(__file__).parent / "course" / "jupyter"
+    settings = Path(__file__).parents[1] / "course" / "jupyter"
     inherited = os.environ.get("JUPYTER_CONFIG_PATH")
     environment = os.environ | {
         "JUPYTER_CONFIG_PATH": os.pathsep.join([str(settings), *([inherited] if inherited else [])])

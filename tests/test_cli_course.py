@@ -1,4 +1,4 @@
-"""The command line as a new user types it, mistakes included."""
+"""The commands around the course as a new user types them, mistakes included."""
 
 import json
 import subprocess
@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minilm import __version__, cli
+from minilm.cli import course as commands
 from minilm.course import records
 from minilm.data import download
 
@@ -56,7 +57,7 @@ def test_lab_starts_jupyterlab_on_the_course_with_the_users_options(run, course,
         started.update(command=command, **options)
         return subprocess.CompletedProcess(command, 7)
 
-    monkeypatch.setattr(cli.subprocess, "run", jupyterlab)
+    monkeypatch.setattr(commands.subprocess, "run", jupyterlab)
     assert run("lab", "--no-browser", "--port", "9999")[0] == 7
     assert started["command"][:3] == [sys.executable, "-m", "jupyterlab"]
     assert " --no-browser --port 9999" in " ".join(started["command"])
@@ -68,9 +69,9 @@ def test_lab_starts_jupyterlab_on_the_course_with_the_users_options(run, course,
 @pytest.mark.parametrize("root", [True, False])
 def test_lab_starts_for_root_too(run, course, monkeypatch, root):
     started = []
-    monkeypatch.setattr(cli, "is_root", lambda: root)
+    monkeypatch.setattr(commands, "is_root", lambda: root)
     monkeypatch.setattr(
-        cli.subprocess,
+        commands.subprocess,
         "run",
         lambda command, **options: started.append(command) or subprocess.CompletedProcess(command, 0),
     )
@@ -88,7 +89,7 @@ def test_lab_that_cannot_write_says_where_and_what_to_do(run, course, tmp_path):
 
 def test_lab_outside_of_a_checkout_says_where_to_go(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.paths, "checkout", lambda: None)
+    monkeypatch.setattr(commands.paths, "checkout", lambda: None)
     status, said = run("lab")
     assert status == 1
     assert "There is no course around" in said

@@ -1,0 +1,1 @@
+"""The commands that measure: `minilm eval | verify | info`."""
