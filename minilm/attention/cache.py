@@ -120,6 +120,12 @@ class LayerCache:
             raise ValueError("a windowed cache cannot go back: read the text again into a new cache")
         self.length = length
 
+    def select(self, rows: Int[Tensor, "chosen"]) -> None:
+        """Go on with these sequences of the batch only, in this order; one may be chosen more than once (beam search)."""
+        if self.keys is not None and self.values is not None:
+            with torch.inference_mode(False):  # as in `_allocate`
+                self.keys, self.values = self.keys[rows], self.values[rows]
+
     @property
     def nbytes(self) -> int:
         """Bytes taken by keys and values, used or not."""
@@ -153,6 +159,13 @@ class KVCache:
         """Forget all but the first `length` positions in every layer."""
         for layer in self.layers:
             layer.crop(length)
+
+    def select(self, rows: Int[Tensor, "chosen"]) -> None:
+        """Go on with these sequences of the batch only, in this order, in every layer."""
+        for layer in self.layers:
+            layer.select(rows)
+        if self.padding is not None:
+            self.padding = self.padding[rows]
 
     def __len__(self) -> int:
         return len(self.layers)
