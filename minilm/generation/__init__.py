@@ -1,0 +1,51 @@
+"""Lesson 07: generation. A model gives scores for one token; here they become text.
+
+- `sampling`: small pure functions on logits (temperature, top-k, top-p, min-p, repetition penalty) and the choice of a token;
+- `stopping`: stop strings and tokens, and stopping where the model becomes unsure;
+- `reading`: what the model sees of a text that grows, with a cache or without;
+- `decoding`: `generate` for batches, `stream` for text that appears as it is written;
+- `beam`: the likeliest text rather than the likeliest token, as far as one cares to look;
+- `writer`: a model and its tokenizer as one thing that writes.
+"""
+
+from minilm.generation.decoding import Generation, Stream, generate, stream
+from minilm.generation.reading import Context, Reader
+from minilm.generation.sampling import (
+    GREEDY,
+    Sampling,
+    apply_repetition_penalty,
+    apply_temperature,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    process_logits,
+    sample_token,
+    token_probabilities,
+)
+from minilm.generation.stopping import ConfidenceStop, ConfidenceWatch, StopReason, TextOut, confidence
+from minilm.generation.writer import Writer
+
+__all__ = [
+    "GREEDY",
+    "ConfidenceStop",
+    "ConfidenceWatch",
+    "Context",
+    "Generation",
+    "Reader",
+    "Sampling",
+    "StopReason",
+    "Stream",
+    "TextOut",
+    "Writer",
+    "apply_repetition_penalty",
+    "apply_temperature",
+    "confidence",
+    "generate",
+    "keep_min_p",
+    "keep_top_k",
+    "keep_top_p",
+    "process_logits",
+    "sample_token",
+    "stream",
+    "token_probabilities",
+]
