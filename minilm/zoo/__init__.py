@@ -1,0 +1,87 @@
+"""The zoo: small models that were trained for real, each by one command, with the card that says how and how well.
+
+    from minilm import zoo
+
+    model, tokenizer = zoo.load("story")
+    print(zoo.card("story"))
+
+Each model is a folder here:
+
+- `recipe.toml`, which `minilm pretrain --config zoo:NAME OUT` trains from;
+- `card.md`: data, command, seconds, figures with their seeds, limits;
+- `figures.json`: the card's figures, which `python -m experiments.zoo NAME` measures;
+- `curve.csv`: what the run logged;
+- `model.safetensors` in half precision, `config.json` and `tokenizer.json`, if it ships: a model of text that is not ours to
+  spread doesn't, and its recipe, curve and figures are the record.
+"""
+
+import csv
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from minilm.model import LanguageModel
+from minilm.model.files import CONFIG, TOKENIZER, WEIGHTS
+from minilm.tokenizer import BPETokenizer
+
+__all__ = ["card", "curve", "figures", "load", "names", "path", "recipe", "shipped"]
+
+FOLDER = Path(__file__).parent
+RECIPE, CARD, FIGURES, CURVE = "recipe.toml", "card.md", "figures.json", "curve.csv"
+
+
+def names() -> tuple[str, ...]:
+    """Every model of the zoo, those that ship and those that are recorded only."""
+    return tuple(sorted(each.parent.name for each in FOLDER.glob(f"*/{RECIPE}")))
+
+
+def shipped() -> tuple[str, ...]:
+    """The models that `load` can load."""
+    return tuple(name for name in names() if (FOLDER / name / WEIGHTS).is_file())
+
+
+def path(name: str) -> Path:
+    """The folder of a model. ValueError names the nearest one for a name that isn't in the zoo."""
+    if name not in names():
+        near = difflib.get_close_matches(str(name), names(), n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names())}."
+        raise ValueError(f"the zoo has no {name!r}: {advice}")
+    return FOLDER / name
+
+
+def recipe(name: str) -> Path:
+    """The file that trains the model: `minilm pretrain --config zoo:NAME OUT` reads it."""
+    return path(name) / RECIPE
+
+
+def load(name: str = "story") -> tuple[LanguageModel, BPETokenizer]:
+    """A model in float32, ready to use (dropout off), and its tokenizer.
+
+    ValueError for a model that is recorded only, with the command that makes it.
+    """
+    folder = path(name)
+    if name not in shipped():
+        raise ValueError(
+            f"{name!r} doesn't ship: its training text isn't ours to spread, or it is too large. Make it with "
+            f"`minilm pretrain --config zoo:{name} OUT`, then LanguageModel.load('OUT'); zoo.card({name!r}) says more"
+        )
+    model = LanguageModel.load(folder).float().eval()
+    return model, BPETokenizer.load(folder / TOKENIZER)
+
+
+def card(name: str) -> str:
+    """What the model is, how it was made, what was measured and what it can't do, in Markdown."""
+    return (path(name) / CARD).read_text(encoding="utf-8")
+
+
+def figures(name: str) -> dict[str, Any]:
+    """The card's figures, as `python -m experiments.zoo NAME` measured them."""
+    found: dict[str, Any] = json.loads((path(name) / FIGURES).read_text(encoding="utf-8"))
+    return found
+
+
+def curve(name: str) -> list[dict[str, float]]:
+    """What the run logged, a dictionary a row: step, tokens, loss and whatever else was measured there and then."""
+    with (path(name) / CURVE).open(encoding="utf-8", newline="") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
