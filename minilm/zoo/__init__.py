@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from minilm.model import LanguageModel
-from minilm.model.files import CONFIG, TOKENIZER, WEIGHTS
+from minilm.model.files import TOKENIZER, WEIGHTS
 from minilm.tokenizer import BPETokenizer
 
 __all__ = ["card", "curve", "figures", "load", "names", "path", "recipe", "shipped"]
