@@ -43,6 +43,7 @@ DTYPES = {
 class Checkpoint:
     """What a checkpoint holds."""
 
+    path: Path
     weights: dict[str, Tensor]
     tensors: dict[str, Tensor]
     state: dict[str, Any]
@@ -72,8 +73,6 @@ def write_checkpoint(
         }
         text = json.dumps({"format": FORMAT, "step": step, **state, "files": files})
         _write_bytes(partial / STATE, text.encode())
-        if final.exists():  # a run that came by here before and was wound back
-            shutil.rmtree(final)
         partial.rename(final)
         flush_folder(folder)
     except OSError as error:
@@ -105,7 +104,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         for name, checksum in state["files"].items():
             if _checksum(path / name) != checksum:
                 raise CheckpointError(f"{path} is damaged: {name} is not what was written")
-        return Checkpoint(read_weights(path / WEIGHTS), read_weights(path / TRAINING), state)
+        return Checkpoint(path, read_weights(path / WEIGHTS), read_weights(path / TRAINING), state)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged or cannot be read: {error}") from error
 
@@ -124,20 +123,19 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
-def newest_readable(folder: Path) -> tuple[Path, Checkpoint, list[str]] | None:
+def newest_readable(folder: Path) -> tuple[Checkpoint, list[tuple[Path, str]]] | None:
     """The newest checkpoint that is whole, and what is wrong with newer ones; None where there is no checkpoint at all.
 
     CheckpointError if there are some and none is whole.
     """
-    problems: list[str] = []
-    paths = list_checkpoints(folder)
-    for path in reversed(paths):
+    problems: list[tuple[Path, str]] = []
+    for path in reversed(list_checkpoints(folder)):
         try:
-            return path, read_checkpoint(path), problems
+            return read_checkpoint(path), problems
         except CheckpointError as error:
-            problems.append(str(error))
-    if paths:
-        raise CheckpointError(f"no checkpoint in {folder} can be used:\n  " + "\n  ".join(problems))
+            problems.append((path, str(error)))
+    if problems:
+        raise CheckpointError(f"no checkpoint in {folder} can be used:\n  " + "\n  ".join(text for _, text in problems))
     return None
 
 
@@ -210,10 +208,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
             "data_offsets": [position, position + size],
         }
         position += size
-        data.append(raw.reshape(-1).view(torch.uint8).numpy())
+        data.append(memoryview(raw.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the tensors' bytes are aligned
-    return _write_bytes(path, len(text).to_bytes(8, "little"), text, *map(memoryview, data))
+    return _write_bytes(path, len(text).to_bytes(8, "little"), text, *data)
 
 
 def _write_bytes(path: Path, *pieces: bytes | memoryview) -> str:

@@ -2,9 +2,36 @@
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from minilm.training.batches import Batch
+from minilm.training.errors import NotFiniteError
+
+if TYPE_CHECKING:
+    from minilm.training.trainer import Trainer
+
+
+def not_finite(trainer: "Trainer", step: int, loss: float, norm: float, batches: list[Batch]) -> NotFiniteError:
+    """Do a step's computation once more under observation, and say where it breaks."""
+    layer, what = "no layer", ""
+    for batch in batches:
+        trainer.optimizer.zero_grad()
+        layer, what = find_not_finite(trainer.model, lambda batch=batch: trainer.batch_loss(batch))  # type: ignore[misc]
+        if layer != "no layer":
+            break
+    trainer.optimizer.zero_grad()
+    rate = trainer.config.learning_rate * trainer.factor(step)
+    saved = trainer.folder.newest_name() if trainer.folder is not None else None
+    return NotFiniteError(
+        f"step {step}: the loss is {loss:.4g} and the gradient norm {norm:.4g}. It begins in {layer}: {what}. "
+        f"The weights are still those of step {step - 1}. Try a lower learning rate than {rate:.3g}, a longer warm-up, or "
+        f"clipping (now clip={trainer.config.clip})" + (f"; {saved} can be resumed." if saved else "."),
+        step,
+        layer,
+    )
 
 
 def find_not_finite(model: nn.Module, compute_loss: Callable[[], Tensor]) -> tuple[str, str]:
@@ -30,7 +57,7 @@ def find_not_finite(model: nn.Module, compute_loss: Callable[[], Tensor]) -> tup
                 elif not found:
                     found.append((name, f"its output is not finite; its input reaches {largest(inputs)}"))
             elif output.requires_grad:
-                output.register_hook(lambda gradient: look_back(gradient))
+                output.register_hook(look_back)  # type: ignore[no-untyped-call]
 
         def look_back(gradient: Tensor) -> None:
             if not found and not finite(gradient):

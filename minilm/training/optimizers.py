@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from minilm.training.config import OptimizerConfig
+
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
@@ -40,15 +42,13 @@ class SGD(torch.optim.Optimizer):
             if not weights:
                 continue
             if group["weight_decay"]:
-                gradients = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
+                gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
             if group["momentum"]:
                 gradients = self._momentum(group, weights, gradients)
             torch._foreach_add_(weights, gradients, alpha=-group["lr"])
         return loss
 
-    def _momentum(
-        self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor] | tuple[Tensor, ...]
-    ) -> list[Tensor] | tuple[Tensor, ...]:
+    def _momentum(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         buffers = []
         for weight in weights:
             state = self.state[weight]
@@ -57,7 +57,7 @@ class SGD(torch.optim.Optimizer):
             buffers.append(state["momentum"])
         torch._foreach_mul_(buffers, group["momentum"])
         torch._foreach_add_(buffers, gradients)
-        return torch._foreach_add(gradients, buffers, alpha=group["momentum"]) if group["nesterov"] else buffers
+        return list(torch._foreach_add(gradients, buffers, alpha=group["momentum"])) if group["nesterov"] else buffers
 
 
 class Adam(torch.optim.Optimizer):
@@ -96,7 +96,7 @@ class Adam(torch.optim.Optimizer):
             if decay and self.decoupled:
                 torch._foreach_mul_(weights, 1 - rate * decay)
             elif decay:
-                gradients = torch._foreach_add(gradients, weights, alpha=decay)
+                gradients = list(torch._foreach_add(gradients, weights, alpha=decay))
             torch._foreach_lerp_(first, gradients, 1 - beta1)
             torch._foreach_mul_(second, beta2)
             torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
@@ -150,13 +150,32 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
+def make_optimizer(model: nn.Module, config: OptimizerConfig, learning_rate: float) -> torch.optim.Optimizer:
+    """The config's optimizer over the model's parameter groups."""
+    groups = parameter_groups(model, config.weight_decay)
+    if config.kind == "sgd":
+        return SGD(groups, learning_rate, momentum=config.momentum)
+    kind = AdamW if config.kind == "adamw" else Adam
+    return kind(groups, learning_rate, betas=(config.beta1, config.beta2), eps=config.eps)
+
+
+def set_rate(optimizer: Any, rate: float) -> None:
+    """Set the learning rate of all groups, or of an optimizer that has no groups and keeps its rate in `lr`."""
+    groups = getattr(optimizer, "param_groups", None)
+    if groups is None:
+        optimizer.lr = rate
+        return
+    for group in groups:
+        group["lr"] = rate
+
+
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     """The Euclidean norm of all gradients as one long vector."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return torch.zeros(())
-    norms = torch._foreach_norm(gradients)
-    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+    norms = [norm.to(gradients[0].device) for norm in torch._foreach_norm(gradients)]
+    return torch.linalg.vector_norm(torch.stack(norms))  # type: ignore[no-any-return]
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> float:

@@ -20,7 +20,7 @@ def seed_everything(seed: int) -> None:
 def random_state() -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The state of all generators: what JSON can hold, and tensors."""
     version, numbers, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]  # noqa: NPY002
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     plain = {
         "python": [version, list(numbers), gauss],
         "numpy": [name, keys.tolist(), position, has_gauss, cached],  # type: ignore[union-attr]
@@ -44,8 +44,12 @@ def restore_random_state(plain: dict[str, Any], tensors: dict[str, Tensor]) -> N
 
 
 @contextlib.contextmanager
-def untouched_randomness() -> Iterator[None]:
-    """What is drawn within leaves no trace: after it, all generators stand where they stood."""
+def untouched_randomness(only_torch: bool = False) -> Iterator[None]:
+    """What is drawn within leaves no trace: after it, the generators (or PyTorch's alone, which is quick) stand where they stood."""
+    if only_torch:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+        return
     state = random_state()
     try:
         yield

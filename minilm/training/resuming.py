@@ -63,7 +63,7 @@ def load_state(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     if trainer.plateau is not None and state["plateau"] is not None:
         trainer.plateau.load_state_dict(state["plateau"])
     trainer.step_number, trainer.tokens, trainer.seconds = state["step"], state["tokens"], state["seconds"]
-    trainer._random = (state["random"], part(checkpoint.tensors, "random"))
+    trainer.random_state = (state["random"], part(checkpoint.tensors, "random"))
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

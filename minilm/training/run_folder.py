@@ -1,7 +1,6 @@
 """The folder of a run: a model that `LanguageModel.load` reads, its checkpoints in `checkpoints/`, its config in training.json."""
 
 import os
-import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,19 +25,22 @@ class RunFolder:
         self.out = Path(out)
         self.checkpoints = self.out / "checkpoints"
         self.keep, self.pinned = keep, frozenset(() if pinned is None else (pinned,))
+        self.newest_step: int | None = None  # of the checkpoints that this run has written or gone on from
 
-    def prepare(self, model: LanguageModel, tokenizer: Any, config: TrainingConfig, fresh: bool) -> None:
+    def prepare(self, model: LanguageModel, tokenizer: Any, config: TrainingConfig) -> None:
         """Make the folder, and refuse at once what would fail after an hour: a place one may not write to, another run's folder."""
-        if fresh and checkpoints.list_checkpoints(self.checkpoints):
-            newest = checkpoints.list_checkpoints(self.checkpoints)[-1].name
+        here = checkpoints.list_checkpoints(self.checkpoints)
+        if here and checkpoints.step_of(here[-1]) != self.newest_step:
             raise TrainingError(
-                f"{self.out} holds a run already (up to {newest}): go on with trainer.resume(), or choose another folder"
+                f"{self.out} holds a run already, up to {here[-1].name}: go on with it by trainer.resume(), or choose another folder"
             )
+        if (self.out / CONFIG).exists() and not (self.out / TRAINING_CONFIG).exists():
+            raise TrainingError(f"{self.out} holds a model already, and no run to go on with: choose another folder")
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             checkpoints.remove_leftovers(self.checkpoints)
-            checkpoints.write_text(self.out / CONFIG, checkpoints.describe_model(model))
             checkpoints.write_text(self.out / TRAINING_CONFIG, config.to_json())
+            checkpoints.write_text(self.out / CONFIG, checkpoints.describe_model(model))
             self._write_tokenizer(tokenizer)
         except OSError as error:
             raise TrainingError(
@@ -62,22 +64,26 @@ class RunFolder:
         """Write a checkpoint, make the folder hold its model, and remove checkpoints that are no longer kept."""
         description = checkpoints.describe_model(model)
         path = checkpoints.write_checkpoint(self.checkpoints, step, weights, description, tensors, state)
+        self.newest_step = step
         checkpoints.publish(path, self.out)
         checkpoints.prune(self.checkpoints, self.keep, self.pinned)
         return path
 
     def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, with a warning about newer ones that are damaged; None where there is none yet."""
+        """The newest whole checkpoint; None where there is none yet. Newer ones that are damaged are put aside, with a warning."""
         found = checkpoints.newest_readable(self.checkpoints)
         if found is None:
             return None
-        path, checkpoint, problems = found
-        for problem in problems:
-            warnings.warn(f"{problem}. Going on from {path.name}.", stacklevel=3)
-        for damaged in checkpoints.list_checkpoints(self.checkpoints):
-            if checkpoints.step_of(damaged) > checkpoints.step_of(path):
-                shutil.rmtree(damaged, ignore_errors=True)
+        checkpoint, problems = found
+        for path, problem in problems:
+            warnings.warn(f"{problem}. Going on from {checkpoint.path.name}.", stacklevel=3)
+            path.rename(path.with_name(f"{path.name}.damaged"))
         return checkpoint
+
+    def went_on_from(self, checkpoint: Checkpoint) -> None:
+        """Take note that the run goes on from one of its own checkpoints (or from another run's, which is not here)."""
+        if checkpoint.path.resolve().parent == self.checkpoints.resolve():
+            self.newest_step = checkpoints.step_of(checkpoint.path)
 
     def newest_name(self) -> str | None:
         """The name of the newest checkpoint."""
@@ -90,5 +96,5 @@ class RunFolder:
         if (path / "checkpoints").is_dir():
             found = checkpoints.newest_readable(path / "checkpoints")
             if found is not None:
-                return found[1]
+                return found[0]
         return checkpoints.read_checkpoint(path)

@@ -100,7 +100,7 @@ class Plateau:
         self.losses.append(loss)
         del self.losses[: -self.patience]
         if len(self.losses) >= self.patience and steps_without_decrease(self.losses, self.confidence) >= self.patience:
-            self.exhausted = self.factor * self.shrink < self.smallest
+            self.exhausted = self.factor * self.shrink < self.smallest * (1 - 1e-9)
             self.factor = max(self.factor * self.shrink, self.smallest)
             self.losses = []
         return self.factor
