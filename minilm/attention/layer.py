@@ -79,6 +79,9 @@ def attend_fast(
 
     `causal=True` is for square attention without a mask. A float mask is a bias, with -inf where looking is forbidden.
     """
+    if torch.is_autocast_enabled(q.device.type) and q.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):  # the backward pass of the CPU's kernel is far slower in bfloat16
+            return attend_fast(q.float(), k.float(), v.float(), mask, causal, dropout)
     heads, kv_heads = q.shape[1], k.shape[1]
     if q.shape[2] == 1 and kv_heads != heads and not causal and (mask is None or mask.shape[1] == 1):
         # One query a head: the heads of a group are as good as several queries of one head, and nothing is repeated.
