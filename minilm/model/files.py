@@ -34,6 +34,8 @@ def save(model: "LanguageModel", path: str | Path, tokenizer: Any = None) -> Non
     path = Path(path)
     if path.exists() and not ((path / CONFIG).exists() or (path.is_dir() and not any(path.iterdir()))):
         raise FileExistsError(f"{path} exists and is not a saved model: choose another place, or remove it first")
+    if (path / "checkpoints").exists():
+        raise FileExistsError(f"{path} is a training run, whose checkpoints would go: choose another place")
     partial, previous = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.previous")
     for leftover in (partial, previous):
         if leftover.exists() and (leftover is partial or path.exists()):
