@@ -23,7 +23,7 @@ from minilm.training.batches import Batch, Batches, DocumentBatches, WindowBatch
 from minilm.training.config import DropoutConfig, OptimizerConfig, ScheduleConfig, TrainingConfig, decay_branch
 from minilm.training.dropout import DropoutSchedule, dropout_rate
 from minilm.training.errors import CheckpointError, NotFiniteError, TrainingError
-from minilm.training.loggers import CSVLogger, read_curve
+from minilm.training.loggers import ConsoleLogger, CSVLogger, TensorBoardLogger, read_curve
 from minilm.training.losses import cross_entropy, smoothing_floor
 from minilm.training.optimizers import SGD, Adam, AdamW, clip_gradients, gradient_norm, parameter_groups
 from minilm.training.precision import autocast
@@ -46,6 +46,7 @@ __all__ = [
     "Batches",
     "CSVLogger",
     "CheckpointError",
+    "ConsoleLogger",
     "DocumentBatches",
     "DropoutConfig",
     "DropoutSchedule",
@@ -56,6 +57,7 @@ __all__ = [
     "Plateau",
     "Record",
     "ScheduleConfig",
+    "TensorBoardLogger",
     "Trainer",
     "TrainingConfig",
     "TrainingError",
