@@ -24,6 +24,7 @@ SPECIAL_TOKENS = {"end": (END,), "chat": (END, *CHATML_SPECIAL_TOKENS), "dlib": 
 WELL_KNOWN_SEPARATOR = "<|endoftext|>"  # stands between the stories of TinyStories, and in many other files
 TOKENS, FACTS = "tokens.bin", "corpus.json"
 PIECE = 1 << 16  # tokens that are written at once
+MOST_SAMPLE = 20_000_000  # bytes that a vocabulary is learned on, unless more are asked for
 LONGEST_DOCUMENT = 1 << 24  # characters that are held while a separator is looked for
 
 Progress = Callable[[int], None]
@@ -68,9 +69,9 @@ def story_size(text: str) -> str | None:
 
 
 def learn_tokenizer(config: TokenizerConfig, data: DataConfig, notice: Callable[[str], None]) -> BPETokenizer:
-    """Byte pairs learned on the first `sample_bytes` of the text; `notice` is told if it allows fewer than `vocab_size`."""
+    """Byte pairs learned on the first `sample_bytes` of the text (which may be more than is trained on); `notice` is told if it allows fewer than `vocab_size`."""
     separator = data.separator or WELL_KNOWN_SEPARATOR
-    texts = corpora.read(data.text, min(config.sample_bytes, data.max_bytes or config.sample_bytes))
+    texts = corpora.read(data.text, config.sample_bytes or min(MOST_SAMPLE, data.max_bytes or MOST_SAMPLE))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a vocabulary that ends early is told below, damage when all is read
         tokenizer = BPETokenizer.train(

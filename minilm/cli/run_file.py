@@ -58,7 +58,7 @@ class TokenizerConfig(Config):
     special_tokens: Literal["end", "chat", "dlib"] = "end"  # <end> alone, <end> and ChatML's, or dlib's 28
     special_position: Literal["first", "last"] = "first"
     pre_tokenizer: Literal["gpt2", "gpt4", "whitespace"] = "gpt2"
-    sample_bytes: int = 20_000_000  # it is learned on this much of the text's beginning
+    sample_bytes: int | None = None  # it is learned on this much of the text; None: on what is trained on, 20 MB at most
 
     def validate(self) -> None:
         """Check ranges."""
@@ -66,7 +66,7 @@ class TokenizerConfig(Config):
             raise ValueError(
                 f"TokenizerConfig.vocab_size = {self.vocab_size}: from 257 (bytes and the end token) to {1 << 20:,}"
             )
-        if self.sample_bytes < 64:
+        if self.sample_bytes is not None and self.sample_bytes < 64:
             raise ValueError(f"TokenizerConfig.sample_bytes = {self.sample_bytes}: it must be at least 64")
 
 
