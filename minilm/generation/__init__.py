@@ -8,6 +8,7 @@
 - `writer`: a model and its tokenizer as one thing that writes.
 """
 
+from minilm.generation.beam import Beam, beam_search
 from minilm.generation.decoding import Generation, Stream, generate, stream
 from minilm.generation.reading import Context, Reader
 from minilm.generation.sampling import (
@@ -27,6 +28,7 @@ from minilm.generation.writer import Writer
 
 __all__ = [
     "GREEDY",
+    "Beam",
     "ConfidenceStop",
     "ConfidenceWatch",
     "Context",
@@ -39,6 +41,7 @@ __all__ = [
     "Writer",
     "apply_repetition_penalty",
     "apply_temperature",
+    "beam_search",
     "confidence",
     "generate",
     "keep_min_p",

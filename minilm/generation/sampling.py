@@ -59,12 +59,12 @@ def keep_top_p(logits: Float[Tensor, "*batch vocab"], p: float) -> Float[Tensor,
     """Keep the fewest likeliest tokens that together have at least the probability p (nucleus sampling, Holtzman et al. 2020).
 
     In other words: from the unlikely end, refuse tokens as long as their probabilities add up to no more than 1 - p. The likeliest always stays,
-    so p = 0 leaves one token; p = 1 keeps all. Of equal tokens at the border the lower ids go first.
+    so p = 0 leaves one token; p = 1 keeps all. Which of equal tokens at the border stay is up to the sort, as in transformers.
     """
     check_share("top_p", p)
     if p == 1:
         return logits
-    ascending, order = logits.sort(dim=-1, stable=True)
+    ascending, order = logits.sort(dim=-1)
     refused = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - p
     refused[..., -1] = False
     return logits.masked_fill(refused.scatter(-1, order, refused), -math.inf)

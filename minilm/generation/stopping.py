@@ -93,7 +93,7 @@ class TextOut:
     """Tokens in, text out, piece by piece: no piece ever ends within a character, or holds a part of a stop string.
 
     Bytes of an unfinished character wait for the rest; so does text that may turn out to be the beginning of a stop string.
-    All pieces joined, with that of `finish`, are `tokenizer.decode(ids)`, cut before the first stop string.
+    All pieces joined, with that of `finish`, are `tokenizer.decode(ids)`, cut before the stop string that is the first to be whole.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = ()) -> None:
@@ -121,7 +121,8 @@ class TextOut:
         text = self._held + text
         found = [(at, stop) for stop in self.stop_strings if (at := text.find(stop)) >= 0]
         if found:
-            at, self.stopped_by = min(found, key=lambda pair: pair[0])
+            # The one that is whole first, so that it makes no difference how the text is cut into tokens.
+            at, self.stopped_by = min(found, key=lambda pair: (pair[0] + len(pair[1]), pair[0]))
             self._held = ""
             return text[:at]
         held = max(_overlap(text, stop) for stop in self.stop_strings)
