@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minilm.cli.run_file import DataConfig, TokenizerConfig
-from minilm.data import corpora, stories
+from minilm.data import corpora
 from minilm.data.windows import open_tokens, write_tokens
 from minilm.tokenizer import CHATML_SPECIAL_TOKENS, DLIB_SPECIAL_TOKENS, BPETokenizer, Tokenizer
 
@@ -128,11 +128,6 @@ def open_corpus(folder: Path, tokenizer: Tokenizer) -> Corpus:
             f"The tokens in {folder} are not whole, or another tokenizer's: start the run anew with --force."
         )
     return Corpus(facts, tokens, end_of(tokenizer))
-
-
-def validation_stories(size: str, number: int = 200) -> list[str]:
-    """Stories that no training split holds."""
-    return stories.generate(size, number, seed=1, split="validation")
 
 
 class _Counter:

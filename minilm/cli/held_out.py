@@ -1,94 +1,78 @@
 """What a training run is measured on: text that it does not train on, and samples that show what it writes by now."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from minilm.cli.corpus import Corpus, validation_stories
+from minilm.cli.corpus import Corpus
 from minilm.data import stories
+from minilm.evaluation import log_likelihoods, token_log_probs
+from minilm.evaluation.likelihood import reads_whole_window
 from minilm.generation import Sampling, Writer
 from minilm.model import LanguageModel
 from minilm.tokenizer import Tokenizer
-from minilm.training import Batch, DocumentBatches, cross_entropy
 
+Tokens = npt.NDArray[np.unsignedinteger]
 Evaluate = Callable[[LanguageModel], dict[str, float]]
 
-MOST_TOKENS = 40_000  # an evaluation reads no more than this, so that it takes a few per cent of a run
 STORIES = 200
-BATCH = 16
+MOST_TOKENS = 20_000  # of running text, so that an evaluation takes little of a run's time
+MOST_WINDOWS = 1_000  # the same for models that need a window for each token
 WRITTEN = 60  # tokens of a sample
+SHOWN = 60  # characters of its prompt
 
 
-def split_tail(
-    corpus: Corpus, share: float, length: int
-) -> tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.unsignedinteger]]:
-    """The tokens to train on and the tail to measure on; the tail is empty where the text is too short to spare a window."""
+def split_tail(corpus: Corpus, share: float, length: int) -> tuple[Tokens, Tokens]:
+    """The tokens to train on, and the tail to measure on: empty where the text is too short to spare a window."""
     tail = int(len(corpus.tokens) * share)
     if tail <= length or len(corpus.tokens) - tail <= length:
         return corpus.tokens, corpus.tokens[:0]
     return corpus.tokens[:-tail], corpus.tokens[-tail:]
 
 
-def measure_stories(corpus: Corpus, tokenizer: Tokenizer, size: str) -> Evaluate:
-    """Loss on stories of the validation split, and how many bits a story it lies above what is possible."""
-    texts = validation_stories(size, STORIES)
+def measure_stories(tokenizer: Tokenizer, size: str) -> Evaluate:
+    """Loss on stories of the validation split, and how many bits a story it lies above the grammar's entropy."""
+    texts = stories.generate(size, STORIES, seed=1, split="validation")
     floor = sum(stories.grammar(size).bits(text) for text in texts) / len(texts)
-    documents = [tokenizer.encode(text) for text in texts]
 
     def evaluate(model: LanguageModel) -> dict[str, float]:
-        batches = DocumentBatches(documents, BATCH, corpus.end_id, max_length=model.config.context_length)
-        nats, tokens = total_loss(model, (next(batches) for _ in range(len(batches))))
+        scores = log_likelihoods(model, tokenizer, texts)
+        nats = -sum(score.log_likelihood for score in scores)
         bits = nats / math.log(2) / len(texts)
+        tokens = sum(len(score.ids) for score in scores)
         return {"held_out_loss": nats / tokens, "bits_per_story": bits, "bits_above_floor": bits - floor}
 
     return evaluate
 
 
-def measure_windows(tail: npt.NDArray[np.unsignedinteger], tokenizer: Tokenizer, length: int) -> Evaluate | None:
-    """Loss in nats a token and in bits a byte on windows side by side in the tail; None where it has no window.
+def measure_tail(tail: Tokens, tokenizer: Tokenizer) -> Evaluate:
+    """Loss in nats a token and in bits a byte on the beginning of the tail, each token with half a context before it or more.
 
     Bits a byte do not depend on how text is cut into tokens, so that runs with different vocabularies compare.
     """
-    if len(tail) <= length:
-        return None
-    starts = range(0, min(len(tail) - length, MOST_TOKENS), length)
-    rows = torch.from_numpy(np.stack([tail[start : start + length + 1] for start in starts]).astype(np.int64))
     special = set(tokenizer.special_tokens.values())
-    widths = [0 if token in special else len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
-    table = torch.tensor(widths)
 
     def evaluate(model: LanguageModel) -> dict[str, float]:
-        targets = rows[:, 1:] if model.config.head.kind == "per_token" else rows[:, -1:]
-        starts = range(0, len(rows), BATCH)
-        batches = (Batch(rows[at : at + BATCH, :-1], targets[at : at + BATCH]) for at in starts)
-        nats, tokens = total_loss(model, batches)
-        size = int(table[targets].sum())
-        return {"held_out_loss": nats / tokens, "bits_per_byte": nats / math.log(2) / max(size, 1)}
+        most = MOST_WINDOWS + model.config.context_length if reads_whole_window(model) else MOST_TOKENS
+        ids = tail[:most].tolist()
+        scores = token_log_probs(model, [ids])[0]
+        scored = ids[len(ids) - len(scores) :]
+        size = sum(len(tokenizer.token_bytes(token)) for token in scored if token not in special)
+        nats = -float(scores.sum())
+        return {"held_out_loss": nats / len(scored), "bits_per_byte": nats / math.log(2) / max(size, 1)}
 
     return evaluate
 
 
-def total_loss(model: LanguageModel, batches: Iterator[Batch]) -> tuple[float, int]:
-    """The loss of all targets together, in nats, and how many they are."""
-    device = next(model.parameters()).device
-    nats, tokens = 0.0, 0
-    for batch in batches:
-        batch = batch.to(device)
-        targets: Tensor = batch.targets
-        nats += float(cross_entropy(model(batch.ids), targets, reduction="sum"))
-        tokens += int((targets >= 0).sum())
-    return nats, tokens
-
-
 def sampler(tokenizer: Tokenizer, prompt: str, seed: int) -> Callable[[LanguageModel], str]:
-    """What the model writes after the prompt."""
+    """What the model writes after the prompt, on one line and without characters that would steer a terminal."""
+    start = f"...{prompt[-SHOWN:]}" if len(prompt) > SHOWN else prompt
 
     def sample(model: LanguageModel) -> str:
         written = Writer(model, tokenizer).write(prompt, WRITTEN, Sampling(temperature=0.8, top_p=0.95), seed=seed)
-        return prompt + (written.text or "")
+        line = " ".join(f"{start}{written.text or ''}".split())
+        return "  it writes: " + "".join(char if char.isprintable() else "\ufffd" for char in line)
 
     return sample

@@ -58,7 +58,9 @@ class TokenizerConfig(Config):
     special_tokens: Literal["end", "chat", "dlib"] = "end"  # <end> alone, <end> and ChatML's, or dlib's 28
     special_position: Literal["first", "last"] = "first"
     pre_tokenizer: Literal["gpt2", "gpt4", "whitespace"] = "gpt2"
-    sample_bytes: int | None = None  # it is learned on this much of the text; None: on what is trained on, 20 MB at most
+    sample_bytes: int | None = (
+        None  # it is learned on this much of the text; None: on what is trained on, 20 MB at most
+    )
 
     def validate(self) -> None:
         """Check ranges."""
@@ -103,12 +105,12 @@ class RunConfig(Config):
         self.training_config(steps=self.training.get("steps", 10**9))
         if self.epochs is not None and self.epochs <= 0:
             raise ValueError(f"training.epochs = {self.epochs}: it must be above 0")
-        if self.epochs is None and "steps" not in self.training:
-            raise ValueError("how long to train is missing: EPOCHS, or epochs or steps in [training]")
+        if (self.epochs is None) == (self.training.get("steps") is None):
+            raise ValueError("how long to train takes one of two: epochs (EPOCHS on the command line), or steps")
 
     @property
     def epochs(self) -> float | None:
-        """How often the text is read; where steps are given too, they were counted from it and decide."""
+        """How often the text is read, None if steps are given instead."""
         epochs: float | None = self.training.get("epochs")
         return epochs
 
@@ -132,8 +134,10 @@ class RunConfig(Config):
 
     def with_training(self, config: TrainingConfig) -> Self:
         """This run with all of `[training]` settled, so that it can be repeated to the letter."""
-        epochs = {} if self.epochs is None else {"epochs": self.epochs}
-        return dataclasses.replace(self, training=epochs | config.to_dict())
+        training = config.to_dict()
+        if self.epochs is not None:  # of the two one decides, or a changed copy would not do what it says
+            training = {"epochs": self.epochs} | {key: value for key, value in training.items() if key != "steps"}
+        return dataclasses.replace(self, training=training)
 
 
 def read_table(source: str | Path) -> Table:

@@ -13,7 +13,6 @@ from rich.markup import escape
 from minilm import zoo
 from minilm.cli import console, held_out, run_file, say
 from minilm.cli.corpus import Corpus, end_of, learn_tokenizer, open_corpus, write_corpus
-from minilm.cli.progress import RunDisplay
 from minilm.cli.run_file import RunConfig
 from minilm.data import corpora
 from minilm.model import LanguageModel
@@ -22,19 +21,22 @@ from minilm.tokenizer import BPETokenizer
 from minilm.training import (
     Batch,
     Batches,
+    ConsoleLogger,
     CSVLogger,
     DocumentBatches,
     Logger,
+    TensorBoardLogger,
     Trainer,
     TrainingConfig,
     TrainingError,
     WindowBatches,
 )
 from minilm.training.checkpoints import list_checkpoints, step_of
+from minilm.training.run_folder import TRAINING_CONFIG
 
 DATA = "data"
 CURVE = "curve.csv"
-OURS = {run_file.RUN_FILE, CONFIG, WEIGHTS, TOKENIZER, DATA, CURVE, "checkpoints", "training.json", "tensorboard"}
+OURS = {run_file.RUN_FILE, CONFIG, WEIGHTS, TOKENIZER, DATA, CURVE, "checkpoints", TRAINING_CONFIG, "tensorboard"}
 METRICS = ("held_out_loss", "bits_per_byte", "bits_per_story", "bits_above_floor")
 
 
@@ -77,7 +79,7 @@ def go_on(run: RunConfig, out: Path) -> Trainer:
     base = None if run.base is None else load_base(run.base)
     model = _fresh_model(run, tokenizer) if base is None else _continued_model(run, base)
     batches = make_batches(run, corpus, model)
-    config = run.training_config(run.training["steps"])
+    config = settle(run, len(batches))
     trainer = _trainer(run, out, corpus, tokenizer, model.to(device), batches, config)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -263,15 +265,17 @@ def settle(run: RunConfig, batches_an_epoch: int) -> TrainingConfig:
     steps = run.training.get("steps") or max(1, math.ceil((run.epochs or 1) * batches_an_epoch / accumulate))
     config = run.training_config(steps)
     return config.replace(
-        evaluate_every=config.evaluate_every or max(1, steps // 10),
-        sample_every=config.sample_every or max(1, steps // 4),
+        evaluate_every=config.evaluate_every or max(steps // 10, min(steps, 20)),
+        sample_every=config.sample_every or max(steps // 4, min(steps, 50)),
     )
 
 
-def is_finished(run: RunConfig, out: Path) -> bool:
+def is_finished(out: Path) -> bool:
     """Whether the run in a folder has made its last step."""
-    found = list_checkpoints(out / "checkpoints")
-    return bool(found) and step_of(found[-1]) >= run.training["steps"]
+    found, config = list_checkpoints(out / "checkpoints"), out / TRAINING_CONFIG
+    if not found or not config.is_file():
+        return False
+    return step_of(found[-1]) >= TrainingConfig.from_json(config.read_text(encoding="utf-8")).steps
 
 
 def train(trainer: Trainer, out: Path) -> bool:
@@ -300,11 +304,12 @@ def _trainer(
     length = model.config.context_length
     size = corpus.facts.story_size
     if size is not None:
-        evaluate: held_out.Evaluate | None = held_out.measure_stories(corpus, tokenizer, size)
+        evaluate: held_out.Evaluate | None = held_out.measure_stories(tokenizer, size)
     else:
-        evaluate = held_out.measure_windows(
-            held_out.split_tail(corpus, run.data.held_out, length)[1], tokenizer, length
-        )
+        tail = held_out.split_tail(corpus, run.data.held_out, length)[1]
+        evaluate = held_out.measure_tail(tail, tokenizer) if len(tail) else None
+        if evaluate is None and run.data.held_out:
+            note("The text is too short to hold a part of it out, so nothing tells learning from memorising.")
     prompt = run.machine.prompt
     if not prompt and model.config.head.kind != "per_token":  # it reads whole windows only
         prompt = tokenizer.decode(corpus.tokens[1 : length + 1].tolist())
@@ -312,8 +317,8 @@ def _trainer(
     if run.machine.log in ("csv", "both"):
         loggers.append(CSVLogger(out / CURVE, METRICS))
     if run.machine.log in ("tensorboard", "both"):
-        loggers.append(_tensorboard(out / "tensorboard"))
-    loggers.append(RunDisplay(console))
+        loggers.append(TensorBoardLogger(out / "tensorboard"))
+    loggers.append(ConsoleLogger(console))
     return Trainer(
         model,
         batches,
@@ -323,16 +328,6 @@ def _trainer(
         sample=held_out.sampler(tokenizer, prompt, config.seed),
         loggers=loggers,
     )
-
-
-def _tensorboard(folder: Path) -> Logger:
-    try:
-        from minilm.training import TensorBoardLogger  # type: ignore[attr-defined]
-
-        logger: Logger = TensorBoardLogger(folder)
-    except ImportError:
-        raise RunError("TensorBoard is not installed: `pip install tensorboard`, or use --log csv.") from None
-    return logger
 
 
 # --------------------------------------------------------------------------------------------------------- saying things

@@ -353,7 +353,7 @@ def _train(name: str, values: dict[str, Any]) -> None:
     try:
         if values["resume"]:
             run = resumed(name, out, changes)
-            if runs.is_finished(run, out):
+            if runs.is_finished(out):
                 say(f"{out} made its last step already; `minilm finetune {out} DATA EPOCHS NEW` goes on from it.")
                 return
         else:
@@ -370,7 +370,7 @@ def _train(name: str, values: dict[str, Any]) -> None:
         )
         fail(f"Stopped. {again}")
     except (ValueError, OSError, DownloadError, TrainingError, runs.RunError) as error:
-        fail(in_a_sentence(run_file.plain_words(str(error)), error))
+        fail(in_a_sentence(error, changes))
     except RuntimeError as error:
         if "memory" not in str(error):
             raise
@@ -381,12 +381,17 @@ def _train(name: str, values: dict[str, Any]) -> None:
     say(f'Done: the model is in {out}. Let it write: minilm generate {out} "Once upon a time" 100')
 
 
-def in_a_sentence(message: str, error: Exception) -> str:
-    """The message with a capital and a full stop; an OSError in words."""
+def in_a_sentence(error: Exception, changes: dict[str, Any]) -> str:
+    """What is wrong, in the words of the command line: options by their flags, an OSError without its number."""
+    from minilm.cli.run_file import plain_words
+
+    message = plain_words(str(error)).strip()
     if isinstance(error, OSError) and error.strerror:
-        message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    message = message.strip()
-    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?", "!")) else ".")
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    for option in OPTIONS:
+        if option.place in changes:
+            message = re.sub(rf"(?<![\w.]){re.escape(option.place)}\b", option.flag, message)
+    return message if message.endswith((".", "?", "!", ")")) else f"{message}."
 
 
 # --------------------------------------------------------------------------------------------------- what was asked for
@@ -397,16 +402,19 @@ def positionals(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], Path
     words = [values[each.lower()] for each in POSITIONALS[name] if values[each.lower()] is not None]
     names = [each for each in POSITIONALS[name] if each != "EPOCHS" or values["steps"] is None]
     alone = values["config"] or values["resume"]
+    place = POSITIONALS[name].index("EPOCHS")
+    if values["steps"] is not None and len(words) > place + 1 and number(words[place]) is not None:
+        fail(f"Give EPOCHS or --steps, not both: minilm {name} {' '.join(names[:-1])} --steps {values['steps']}.")
     if alone and len(words) == 1:
         names = ["OUT"]
+    elif values["config"] and len(words) == 2 and name != "finetune":
+        names = [names[0], "OUT"]  # the file says how long
     needed = [each for each in names if each != "MAX_BYTES"]
     usage = f"minilm {name} {' '.join(needed)}"
     if len(words) < len(needed):
         if alone:
             fail(f"With --config or --resume give OUT alone, or all of them: {usage}.")
         fail(f"{' and '.join(needed[len(words) :])} missing: {usage}.")
-    if len(words) > len(names):
-        fail(f"Give EPOCHS or --steps, not both: {usage} --steps {values['steps']}.")
     found = dict(zip(names, words, strict=False))
     out = found.pop("OUT")
     if "EPOCHS" in found:
