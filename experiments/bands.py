@@ -65,15 +65,23 @@ def easy_stories(names: dict[str, Any], seed: int) -> Losses:
     return list(names["fit"](student, names["train_rows"], steps=450, seed=seed))
 
 
+def floor_of_stories(names: dict[str, Any]) -> float:
+    """Lesson 05's floor in nats a token of its training rows."""
+    tokens = int((names["train_rows"] >= 0).sum()) / len(names["train_rows"]) - 1  # the first is given
+    return float(names["floor"]) * math.log(2) / tokens
+
+
 BANDS = {
-    "00-network": Recipe("00_welcome", welcome, "bits a character", (500, 1000, 2000), smooth=100),
+    "00-network": Recipe(
+        "00_welcome", welcome, "bits a character", (500, 1000, 2000), 100, lambda names: float(names["floor"])
+    ),
     "00a-two-numbers": Recipe("00a_gradients", two_numbers, "nats a character", (101, 801), smooth=1, seeds=24),
     "02-table": Recipe("02_embeddings", table, "nats a token", (100, 200, 350), smooth=30),
     "03-one-head": Recipe(
         "03_attention", one_head, "nats a word", (150, 600), 50, lambda names: float(names["world"].floor)
     ),
     "04-pre-norm": Recipe("04_block", pre_norm, "nats a character", (50, 100), smooth=10),
-    "05-stories": Recipe("05_model", easy_stories, "nats a token", (100, 200, 450), smooth=40),
+    "05-stories": Recipe("05_model", easy_stories, "nats a token", (100, 200, 450), 40, floor_of_stories),
 }
 
 
@@ -88,14 +96,15 @@ def record(name: str) -> None:
     """Run a recipe over its seeds and write what `recorded_band` reads."""
     recipe = BANDS[name]
     names = definitions(recipe.lesson)
+    floor = recipe.floor(names) if recipe.floor else -math.inf
     runs: list[list[float]] = []
     grid: list[int] = []
     for seed in range(recipe.seeds):
         losses = list(recipe.run(names, seed))
         grid = steps_to_draw(len(losses), recipe.points, recipe.smooth)
         runs.append([round(value, 4) for value in smoothed_at(losses, grid, recipe.smooth)])
-        if not all(map(math.isfinite, runs[-1])):
-            raise ValueError(f"{name}: seed {seed} did not stay finite")
+        if not all(math.isfinite(value) and value > floor for value in runs[-1]):
+            raise ValueError(f"{name}: seed {seed} did not stay finite and above the floor")
         print(f"{name}, seed {seed}: {runs[-1][-1]:.3f}", flush=True)
     FOLDER.mkdir(exist_ok=True)
     said = {
@@ -104,7 +113,7 @@ def record(name: str) -> None:
         "steps": len(losses),
         "smooth": recipe.smooth,
         "points": recipe.points,
-        "floor": recipe.floor(names) if recipe.floor else None,
+        "floor": round(floor, 4) if recipe.floor else None,
         "grid": grid,
         "runs": runs,
     }

@@ -43,6 +43,16 @@ def test_fresh_runs_raise_a_false_alarm_in_about_two_of_a_hundred():
     assert share > 0.01  # ... and is not empty caution
 
 
+def test_a_band_is_as_many_times_below_its_middle_as_above_it_and_never_below_the_floor():
+    runs = tuple((0.1 * 1.5**i, 1 + 0.01 * i) for i in range(-4, 5))
+    low, high = Band("wide", "nats", 20, 1, (10, 20), (10, 20), runs).interval(10)
+    assert low * high == pytest.approx(0.1**2)
+    floored = Band("floor", "nats", 20, 1, (10, 20), (10, 20), runs, floor=0.015)
+    assert low < 0.015 == floored.interval(10)[0]
+    assert floored.interval(10)[1] == high
+    assert "Too good is suspicious" in floored.verdict([0.01] * 20)
+
+
 def test_leaving_one_out_finds_the_run_that_does_not_belong():
     good = tuple((2.0 + 0.01 * i, 1.0 - 0.01 * i) for i in range(7))
     band = Band("odd", "nats", 20, 1, (10, 20), (10, 20), (*good, (9.0, 9.0)))

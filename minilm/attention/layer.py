@@ -79,7 +79,7 @@ def attend_fast(
 
     `causal=True` is for square attention without a mask. A float mask is a bias, with -inf where looking is forbidden.
     """
-    if torch.is_autocast_enabled(q.device.type) and q.device.type == "cpu":
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):  # the backward pass of the CPU's kernel is far slower in bfloat16
             return attend_fast(q.float(), k.float(), v.float(), mask, causal, dropout)
     heads, kv_heads = q.shape[1], k.shape[1]

@@ -1,9 +1,10 @@
 """Are my numbers right? A learner's training curve over the band of recorded runs, with a verdict.
 
 Two runs of the same cell differ: by the seed, and in the last digits by the processor. A band says how much is normal. It is the prediction
-interval for one more run, mean ± t s sqrt(1 + 1/n) over n recorded seeds, at a few points of the smoothed curve; t is chosen such that all
-points together raise a false alarm in fewer than one run of fifty, if runs spread like a normal distribution. `python -m experiments.bands`
-records the runs from the lessons' own cells, and says how often each run falls out of the band of the others.
+interval for one more run, mean ± t s sqrt(1 + 1/n) over the logarithms of n recorded losses, at a few points of the smoothed curve; t is chosen such that all
+points together raise a false alarm in fewer than one run of fifty, if the logarithms of losses spread like a normal distribution (slow runs are
+slow by a factor). Where the lowest possible loss is known the band ends there.
+`python -m experiments.bands` records the runs from the lessons' own cells, and says how often each run falls out of the band of the others.
 """
 
 import difflib
@@ -55,12 +56,12 @@ class Band:
     def interval(self, step: int) -> tuple[float, float]:
         """Lowest and highest value that are normal at a step of the grid."""
         column = self.grid.index(step)
-        values = [run[column] for run in self.runs]
+        values = [math.log(run[column]) for run in self.runs]
         n = len(values)
         t = student_quantile(FALSE_ALARMS / len(self.points) / 2, n - 1)
         half = t * statistics.stdev(values) * math.sqrt(1 + 1 / n)
-        mean = statistics.fmean(values)
-        return mean - half, mean + half
+        low, high = (math.exp(statistics.fmean(values) + side) for side in (-half, half))
+        return max(low, self.floor or 0.0), high
 
     def compare(self, losses: Sequence[float]) -> list[Point]:
         """The learner's loss of every step against the band, at its points.
