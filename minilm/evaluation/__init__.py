@@ -28,12 +28,16 @@ from minilm.evaluation.likelihood import (
     summarize,
     token_log_probs,
 )
+from minilm.evaluation.recorded import RECORDED, recorded_runs
+from minilm.evaluation.scaling import PowerLaw, fit_power_law
 
 __all__ = [
     "KINDS",
+    "RECORDED",
     "Departure",
     "EvaluationError",
     "GrammarReport",
+    "PowerLaw",
     "StoryReport",
     "StoryTokens",
     "TextReport",
@@ -42,9 +46,11 @@ __all__ = [
     "bits_per_byte",
     "departure",
     "evaluate_texts",
+    "fit_power_law",
     "log_likelihoods",
     "off_grammar_share",
     "perplexity",
+    "recorded_runs",
     "standard_error",
     "story_report",
     "story_tokens",

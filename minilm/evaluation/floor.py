@@ -8,6 +8,7 @@ chance has seen what it should not have.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -220,9 +221,7 @@ def character_ends(tokenizer: Tokenizer, text: str, score: TextScore) -> list[in
         raise EvaluationError(
             "the end of a story is part of it, and this tokenizer has no end token: train one with special_tokens=['<end>']"
         )
-    starts = [0]  # in bytes, of each character, and the end
-    for character in text:
-        starts.append(starts[-1] + len(character.encode()))
+    starts = list(accumulate((len(character.encode()) for character in text), initial=0))  # in bytes, and the end
     lengths = [len(tokenizer.token_bytes(token)) for token in score.ids[:-1]]
     if sum(lengths) != starts[-1]:
         raise EvaluationError(
