@@ -193,6 +193,10 @@ def build(table: Table) -> RunConfig:
     for section in ("data", "tokenizer", "model", "training", "machine"):
         if not isinstance(table.get(section, {}), dict):
             raise ValueError(f"{section!r} is a section: write [{section}] before its values")
+    if table.get("data", {}).get("text") is None:
+        raise ValueError("what to read is missing: FILE (DATA) on the command line, or text in [data]")
+    if table.get("command") == "finetune" and table.get("base") is None:
+        raise ValueError("what to go on from is missing: BASE on the command line, or base in the file")
     try:
         return RunConfig.from_dict(
             {**table, **{name: _revive_none(table.get(name, {})) for name in ("model", "training")}}

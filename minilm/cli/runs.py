@@ -34,9 +34,9 @@ from minilm.training import (
 from minilm.training.checkpoints import list_checkpoints, step_of
 from minilm.training.run_folder import TRAINING_CONFIG
 
-DATA = "data"
+DATA, CHECKPOINTS = "data", "checkpoints"
 CURVE = "curve.csv"
-OURS = {run_file.RUN_FILE, CONFIG, WEIGHTS, TOKENIZER, DATA, CURVE, "checkpoints", TRAINING_CONFIG, "tensorboard"}
+OURS = {run_file.RUN_FILE, CONFIG, WEIGHTS, TOKENIZER, DATA, CURVE, CHECKPOINTS, TRAINING_CONFIG, "tensorboard"}
 METRICS = ("held_out_loss", "bits_per_byte", "bits_per_story", "bits_above_floor")
 
 
@@ -55,6 +55,8 @@ def begin(run: RunConfig, out: Path, force: bool) -> Trainer:
     device = choose_device(run.machine.device)
     corpora.read(run.data.text, run.data.max_bytes)  # complains now, before anything is made
     base = None if run.base is None else load_base(run.base)
+    if run.base is not None and base_folder(run.base).resolve() == out.resolve():
+        raise RunError("OUT is BASE: name another folder, so that the model you began with stays.")
     with _new_folder(out, force):
         tokenizer = _tokenizer(run, base)
         tokenizer.save(out / TOKENIZER)
@@ -76,8 +78,12 @@ def go_on(run: RunConfig, out: Path) -> Trainer:
     tokenizer = BPETokenizer.load(out / TOKENIZER)
     corpus = open_corpus(out / DATA, tokenizer)
     torch.manual_seed(int(run.training.get("seed", 0)))
-    base = None if run.base is None else load_base(run.base)
-    model = _fresh_model(run, tokenizer) if base is None else _continued_model(run, base)
+    if run.base is None:
+        model = _fresh_model(run, tokenizer)
+    elif list_checkpoints(out / CHECKPOINTS):  # then BASE may be gone
+        model = LanguageModel.load(out).float()
+    else:
+        model = _continued_model(run, load_base(run.base))
     batches = make_batches(run, corpus, model)
     config = settle(run, len(batches))
     trainer = _trainer(run, out, corpus, tokenizer, model.to(device), batches, config)
@@ -142,13 +148,13 @@ def base_folder(name: str) -> Path:
 def _new_folder(out: Path, force: bool) -> Iterator[None]:
     """Make the run's folder; if what follows fails, leave all as it was."""
     check_out(out, force)
-    previous = out.with_name(f".{out.name}.previous")
-    replaced = out.exists()
+    previous = out.with_name(f".{out.name or 'run'}.previous")
+    replaced = out.exists() and any(out.iterdir())
     try:
         if replaced:
             shutil.rmtree(previous, ignore_errors=True)
             out.rename(previous)
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"OUT can't be made at {str(out)!r}: {error.strerror or error}.") from None
     try:
@@ -272,7 +278,7 @@ def settle(run: RunConfig, batches_an_epoch: int) -> TrainingConfig:
 
 def is_finished(out: Path) -> bool:
     """Whether the run in a folder has made its last step."""
-    found, config = list_checkpoints(out / "checkpoints"), out / TRAINING_CONFIG
+    found, config = list_checkpoints(out / CHECKPOINTS), out / TRAINING_CONFIG
     if not found or not config.is_file():
         return False
     return step_of(found[-1]) >= TrainingConfig.from_json(config.read_text(encoding="utf-8")).steps
@@ -284,7 +290,7 @@ def train(trainer: Trainer, out: Path) -> bool:
         for _ in trainer.steps():
             pass
     except (TrainingError, OSError, RuntimeError, KeyboardInterrupt):
-        if not list_checkpoints(out / "checkpoints"):
+        if not list_checkpoints(out / CHECKPOINTS):
             shutil.rmtree(out, ignore_errors=True)
         raise
     if trainer.stopped is None:
