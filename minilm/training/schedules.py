@@ -83,7 +83,7 @@ class Plateau:
 
     Without progress means: over the last `patience` losses and any shorter stretch that ends now, there is one at least that
     long for which a line fitted to the losses falls with a probability under `confidence`. Then counting begins anew.
-    The factor stops at `smallest`; `exhausted` says that it would have gone below, where dlib ends the run.
+    The factor does not go below `smallest`; `exhausted` says that it would have, where dlib ends the run.
     """
 
     def __init__(self, patience: int, shrink: float = 0.1, smallest: float = 0.0, confidence: float = 0.51) -> None:
@@ -100,8 +100,11 @@ class Plateau:
         self.losses.append(loss)
         del self.losses[: -self.patience]
         if len(self.losses) >= self.patience and steps_without_decrease(self.losses, self.confidence) >= self.patience:
-            self.exhausted = self.factor * self.shrink < self.smallest * (1 - 1e-9)
-            self.factor = max(self.factor * self.shrink, self.smallest)
+            lower = self.factor * self.shrink
+            if lower < self.smallest * (1 - 1e-9):  # 1.0 shrunk twice by 0.1 is not below 0.01
+                self.exhausted = True
+            else:
+                self.factor = lower
             self.losses = []
         return self.factor
 
