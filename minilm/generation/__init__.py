@@ -5,10 +5,12 @@
 - `reading`: what the model sees of a text that grows, with a cache or without;
 - `decoding`: `generate` for batches, `stream` for text that appears as it is written;
 - `beam`: the likeliest text rather than the likeliest token, as far as one cares to look;
-- `writer`: a model and its tokenizer as one thing that writes.
+- `writer`: a model and its tokenizer as one thing that writes;
+- `chat`: a conversation that stays within what the model sees.
 """
 
 from minilm.generation.beam import Beam, beam_search
+from minilm.generation.chat import Conversation, TooLong
 from minilm.generation.decoding import Generation, Stream, generate, stream
 from minilm.generation.reading import Context, Reader
 from minilm.generation.sampling import (
@@ -32,12 +34,14 @@ __all__ = [
     "ConfidenceStop",
     "ConfidenceWatch",
     "Context",
+    "Conversation",
     "Generation",
     "Reader",
     "Sampling",
     "StopReason",
     "Stream",
     "TextOut",
+    "TooLong",
     "Writer",
     "apply_repetition_penalty",
     "apply_temperature",

@@ -62,7 +62,9 @@ def beam_search(
             # Each live text has at most len(stops) continuations that end it, so this many hold `beams` that live on.
             wanted = min(beams * (1 + len(stops)), log_probs.numel())
             best, places = log_probs.flatten().topk(wanted)
-        parents, tokens, survivors = [], [], []
+        parents: list[int] = []
+        tokens: list[int] = []
+        survivors: list[float] = []
         for log_prob, place in zip(best.tolist(), places.tolist(), strict=True):
             parent, token = divmod(place, log_probs.shape[-1])
             if log_prob == -math.inf:

@@ -113,7 +113,7 @@ class _Text:
 
     def __init__(
         self,
-        prompt: Sequence[int],
+        prompt: Sequence[int] | str,
         stop_strings: Sequence[str],
         tokenizer: Tokenizer | None,
         confidence: ConfidenceStop | None,
