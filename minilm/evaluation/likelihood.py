@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from minilm.generation import Writer
@@ -47,6 +47,25 @@ def token_log_probs(
 
     The model is only read: no gradient, no dropout, and its training mode is as before.
     """
+    return [scores.log_probs for scores in token_scores(model, sequences, stride=stride, pad_token=pad_token)]
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """ln p of some tokens in nats (float64), and whether each was the one that the model found likeliest."""
+
+    log_probs: Float[Tensor, "scored"]
+    likeliest: Bool[Tensor, "scored"]
+
+
+def token_scores(
+    model: LanguageModel,
+    sequences: Sequence[Sequence[int]],
+    *,
+    stride: int | None = None,
+    pad_token: int | None = None,
+) -> list[TokenScores]:
+    """`token_log_probs`, and beside each whether greedy decoding would have written that token."""
     config = model.config
     if not config.attention.causal:
         raise EvaluationError(
@@ -57,7 +76,7 @@ def token_log_probs(
     for ids in sequences:
         if len(ids) < 2:
             raise EvaluationError(f"a sequence of {len(ids)} tokens has no token that follows another")
-    with _only_reading(model):
+    with only_reading(model):
         if reads_whole_window(model):
             return [_one_by_one(model, list(ids), pad_token) for ids in sequences]
         return _in_windows(model, sequences, stride or max(1, config.context_length // 2))
@@ -98,8 +117,11 @@ def windows_of(length: int, context_length: int, stride: int) -> Iterator[tuple[
         start += stride
 
 
-def _in_windows(model: LanguageModel, sequences: Sequence[Sequence[int]], stride: int) -> list[Tensor]:
-    found = [torch.zeros(len(ids) - 1, dtype=torch.float64) for ids in sequences]
+def _in_windows(model: LanguageModel, sequences: Sequence[Sequence[int]], stride: int) -> list[TokenScores]:
+    found = [
+        TokenScores(torch.zeros(len(ids) - 1, dtype=torch.float64), torch.zeros(len(ids) - 1, dtype=torch.bool))
+        for ids in sequences
+    ]
     windows = [
         _Window(number, *window)
         for number, ids in enumerate(sequences)
@@ -117,24 +139,24 @@ def _in_windows(model: LanguageModel, sequences: Sequence[Sequence[int]], stride
             ids[row, : window.end - window.start + 1] = torch.as_tensor(
                 sequences[window.sequence][window.start : window.end + 1]
             )
-        scores = _scores(model, ids[:, :-1].to(device), ids[:, 1:].to(device))
+        log_probs, likeliest = _scores(model(ids[:, :-1].to(device)), ids[:, 1:].to(device))
         for row, window in enumerate(
             batch
         ):  # what stands right of a window's end is padding, which no earlier token sees
-            found[window.sequence][window.first_target - 1 : window.end] = scores[
-                row, window.first_target - window.start - 1 : window.end - window.start
-            ]
+            into = slice(window.first_target - 1, window.end)
+            taken = slice(window.first_target - window.start - 1, window.end - window.start)
+            found[window.sequence].log_probs[into] = log_probs[row, taken]
+            found[window.sequence].likeliest[into] = likeliest[row, taken]
     return found
 
 
-def _scores(model: LanguageModel, ids: Tensor, targets: Tensor) -> Tensor:
-    logits = model(ids)
+def _scores(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     logits = logits if logits.dtype == torch.float64 else logits.float()
     chosen = logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(dim=-1)
-    return chosen.double().cpu()  # type: ignore[no-any-return]
+    return chosen.double().cpu(), (logits.argmax(dim=-1) == targets).cpu()
 
 
-def _one_by_one(model: LanguageModel, ids: list[int], pad_token: int | None) -> Tensor:
+def _one_by_one(model: LanguageModel, ids: list[int], pad_token: int | None) -> TokenScores:
     """Each token from the window that ends before it."""
     width, flat = model.config.context_length, model.config.head.kind != "per_token"
     first = width if flat and pad_token is None else 1
@@ -147,21 +169,24 @@ def _one_by_one(model: LanguageModel, ids: list[int], pad_token: int | None) -> 
     if flat:
         rows = [[pad_token or 0] * (width - len(row)) + row for row in rows]
     device = next(model.parameters()).device
-    scores: list[Tensor] = []
-    while len(scores) < len(rows):
-        done, length = len(scores), len(rows[len(scores)])
+    log_probs: list[Tensor] = []
+    likeliest: list[Tensor] = []
+    done = 0
+    while done < len(rows):
+        length = len(rows[done])
         most = max(1, LOGITS_AT_ONCE // (length * model.config.vocab_size))
         batch = [row for row in rows[done : done + most] if len(row) == length]
-        logits = model(torch.tensor(batch, device=device))[:, -1:]
-        targets = torch.tensor(ids[first + done : first + done + len(batch)], device=device)[:, None]
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        chosen = logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(dim=-1)
-        scores += list(chosen[:, 0].double().cpu())
-    return torch.stack(scores)
+        targets = torch.tensor(ids[first + done : first + done + len(batch)], device=device)
+        found = _scores(model(torch.tensor(batch, device=device))[:, -1], targets)
+        log_probs.append(found[0])
+        likeliest.append(found[1])
+        done += len(batch)
+    return TokenScores(torch.cat(log_probs), torch.cat(likeliest))
 
 
 @contextmanager
-def _only_reading(model: LanguageModel) -> Iterator[None]:
+def only_reading(model: LanguageModel) -> Iterator[None]:
+    """No gradient, and every module in evaluation mode, for the length of a `with`; afterwards all is as it was."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
