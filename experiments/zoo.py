@@ -1,0 +1,214 @@
+"""What the cards of the zoo state, measured on a run's folder: one command a model.
+
+python -m experiments.zoo story OUT          print the figures of the run in OUT
+python -m experiments.zoo story              the same of the model that ships
+python -m experiments.zoo story OUT --keep   and store figures, curve and, for models that ship, weights in minilm/zoo/story
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from minilm import zoo
+from minilm.data import corpora, stories
+from minilm.evaluation import evaluate_texts, off_grammar_share, story_report
+from minilm.generation import GREEDY, ConfidenceStop, Sampling, Writer
+from minilm.model import LanguageModel
+from minilm.model.files import CONFIG, TOKENIZER, WEIGHTS
+from minilm.tokenizer import BPETokenizer
+
+Figures = dict[str, Any]
+SHIPS = ("story", "mnemos")
+EXTRACTS = {
+    "dlib-char": 14_640,
+    "causal-char": 14_640,
+    "dlib-bpe": 4_096,
+}  # bytes from the beginning of tinyshakespeare
+
+
+def main() -> None:
+    """Measure, print, and keep if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=MEASURES)
+    parser.add_argument("out", nargs="?", type=Path)
+    parser.add_argument("--stories", type=int, default=1000, help="held-out stories to measure on")
+    parser.add_argument("--texts", type=int, default=500, help="texts to write")
+    parser.add_argument("--keep", action="store_true")
+    given = parser.parse_args()
+    if given.keep and given.out is None:
+        parser.error("--keep wants the folder of a run")
+    folder = given.out or zoo.path(given.name)
+    if given.keep and given.name in SHIPS:
+        ship(folder, zoo.path(given.name))
+        folder = zoo.path(given.name)  # what is measured is what ships: half precision
+    model, tokenizer = LanguageModel.load(folder).float().eval(), BPETokenizer.load(folder / TOKENIZER)
+    found = {
+        "parameters": model.num_parameters(),
+        "vocabulary": tokenizer.vocab_size,
+        **MEASURES[given.name](model, tokenizer, given),
+    }
+    print(json.dumps(found, indent=2))
+    if given.keep:
+        (zoo.path(given.name) / zoo.FIGURES).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        shutil.copyfile(given.out / "curve.csv", zoo.path(given.name) / zoo.CURVE)
+
+
+def ship(run: Path, folder: Path) -> None:
+    """The run's weights in half precision, its config and its vocabulary."""
+    weights = {name: tensor.half() for name, tensor in load_file(run / WEIGHTS).items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    for name in (CONFIG, TOKENIZER):
+        shutil.copyfile(run / name, folder / name)
+
+
+# ------------------------------------------------------------------------------------------------------------- stories
+
+
+def measure_story(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """Distance to the floor on test stories, and how much of what it writes leaves the grammar."""
+    report = story_report(model, tokenizer, test_stories("medium", given.stories))
+    found: Figures = {
+        "stories": report.stories,
+        "floor_bits": round(report.floor_bits, 2),
+        "bits": round(report.bits, 2),
+        "excess_nats": round(report.excess, 2),
+        "excess_error": round(report.error, 2),
+        "choice_excess_nats": round(report.choice_excess, 2),
+        "forced_excess_nats": round(report.forced_excess, 2),
+        "excess_nats_per_token": round(report.excess_per_token, 4),
+        "tokens_per_story": round(report.tokens / report.stories, 1),
+    }
+    for temperature in (1.0, 0.8):
+        found[f"off_grammar_T{temperature:g}"] = off_grammar(model, tokenizer, temperature, given.texts)
+    return found
+
+
+def off_grammar(model: LanguageModel, tokenizer: BPETokenizer, temperature: float, texts: int) -> Figures:
+    """The share of texts that leave the grammar, with its 95 % interval."""
+    written = off_grammar_share(model, tokenizer, texts, Sampling(temperature=temperature), seed=0)
+    low, high = written.interval
+    return {"texts": texts, "share": round(written.share, 3), "low": round(low, 3), "high": round(high, 3)}
+
+
+def test_stories(size: str, number: int) -> list[str]:
+    """Stories that neither training nor a look during training has seen."""
+    return stories.generate(size, number, seed=0, split="test")
+
+
+# --------------------------------------------------------------------------------------------- learning a text by heart
+
+
+def extract(name: str) -> str:
+    """The text that a model learns by heart."""
+    return "".join(corpora.read("tinyshakespeare", EXTRACTS[name]))
+
+
+@torch.inference_mode()
+def measure_memory(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """Right next tokens over all windows, and how much comes back, greedily, from the first window."""
+    text = extract(given.name)
+    ids, width = torch.tensor(tokenizer.encode(text)), model.config.context_length
+    windows, targets = ids[:-1].unfold(0, width, 1), ids[width:]
+    guesses = torch.cat([model(piece)[:, -1].argmax(dim=-1) for piece in windows.split(256)])
+    right = guesses == targets
+    again = ids[:width].tolist()
+    for _ in range(len(targets)):
+        again.append(int(model(torch.tensor([again[-width:]]))[0, -1].argmax()))
+    wrong = [place for place, (one, other) in enumerate(zip(again, ids.tolist(), strict=True)) if one != other]
+    same = len(tokenizer.decode(again[: wrong[0]]).encode()) if wrong else len(text.encode())
+    return {
+        "extract": {
+            "offset": 0,
+            "bytes": len(text.encode()),
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        },
+        "parameters_by_dlib": model.num_parameters("dlib"),
+        "tokens": len(ids),
+        "windows": len(targets),
+        "wrong": int((~right).sum()),
+        "accuracy": round(right.double().mean().item(), 5),
+        "bytes_regenerated": same,
+        "regenerated_exactly": not wrong,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ French, Python
+
+
+def measure_mnemos(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """Loss a token as it was trained (windows side by side), with more context, and what a token is worth in characters."""
+    texts = test_stories("french", given.stories)
+    floor = sum(map(stories.grammar("french").bits, texts)) * math.log(2)
+    found: Figures = {"stories": len(texts)}
+    for name, stride in (("side_by_side", model.config.context_length), ("half_overlapping", None)):
+        report = evaluate_texts(model, tokenizer, texts, stride=stride)
+        found[name] = {
+            "loss": round(report.loss, 4),
+            "perplexity": round(report.perplexity, 3),
+            "bits_per_byte": round(report.bits_per_byte, 4),
+        }
+    characters = sum(len(text) + 1 for text in texts)
+    return found | {
+        "floor_loss": round(floor / report.tokens, 4),
+        "floor_bits_per_byte": round(floor / math.log(2) / report.size, 4),
+        "characters_per_token": round(characters / report.tokens, 3),
+        "tokens_per_story": round(report.tokens / len(texts), 1),
+    }
+
+
+THRESHOLDS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def measure_slim(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """Stories and documentation in bits a byte, and what the confidence threshold does to the length of what is written."""
+    report = story_report(model, tokenizer, test_stories("medium", min(given.stories, 200)))
+    docs = corpora.python_docs()
+    tail = docs[-int(0.05 * len(docs)) :]
+    pieces = [tail[start : start + 2000] for start in range(0, len(tail) - 2000, 2000)]
+    measured = evaluate_texts(model, tokenizer, pieces)
+    found: Figures = {
+        "story_bits": round(report.bits, 1),
+        "story_excess_nats": round(report.excess, 1),
+        "story_excess_error": round(report.error, 1),
+        "docs_bits_per_byte": round(measured.bits_per_byte, 3),
+        "docs_bytes_per_token": round(measured.bytes_per_token, 3),
+        "thresholds": [],
+    }
+    writer = Writer(model, tokenizer)
+    prompts = [piece[:200] for piece in pieces[:: max(1, len(pieces) // 10)]][:10]
+    for threshold in THRESHOLDS:
+        rule = ConfidenceStop(threshold) if threshold else None
+        written = writer.write_batch(prompts, 120, GREEDY, confidence=rule)
+        found["thresholds"].append(
+            {
+                "threshold": threshold,
+                "mean_tokens": round(sum(len(each.ids) for each in written) / len(written), 1),
+                "stopped_unsure": sum(each.stop_reason == "low_confidence" for each in written),
+                "ended": sum(each.stop_reason == "eos" for each in written),
+                "texts": len(written),
+            }
+        )
+    return found
+
+
+Measure = Callable[[LanguageModel, BPETokenizer, argparse.Namespace], Figures]
+MEASURES: dict[str, Measure] = {
+    "story": measure_story,
+    "mnemos": measure_mnemos,
+    "slim": measure_slim,
+    "dlib-char": measure_memory,
+    "causal-char": measure_memory,
+    "dlib-bpe": measure_memory,
+}
+
+
+if __name__ == "__main__":
+    main()
