@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from minilm import cli, zoo
-from minilm.cli import held_out, run_file, runs, training
+from minilm.cli import held_out, options, run_file, runs, training
 from minilm.cli.corpus import END, SPECIAL_TOKENS, learn_tokenizer, open_corpus, write_corpus
 from minilm.cli.run_file import DataConfig, TokenizerConfig
 from minilm.model import LanguageModel
@@ -212,7 +212,7 @@ def test_every_option_sets_a_value_that_runs_have():
     known = run_file.build(training.asked_for("pretrain", None, {"data.text": "x", "training.epochs": 1}))
     whole = {"model": known.model_config(300).to_dict(), "training": known.training_config(10).to_dict()}
     places = run_file.flatten(known.to_dict() | whole) | {"model.preset": "", "training.steps": 0}
-    assert [option.flag for option in training.OPTIONS if option.place not in places] == []
+    assert [option.flag for option in options.OPTIONS if option.place not in places] == []
 
 
 def test_toml_brings_back_what_it_was_given():
@@ -451,8 +451,8 @@ def test_a_loss_that_is_not_finite_is_told_with_its_place(run, tmp_path):
 def test_every_option_is_explained_under_a_heading(run, command):
     status, said = run(command, "--help")
     assert status == 0
-    assert all(option.panel in said for option in training.OPTIONS if command in option.only)
-    usage = " ".join(training.usage_word(each) for each in training.POSITIONALS[command])
+    assert all(option.panel in said for option in options.OPTIONS if command in option.commands)
+    usage = " ".join(options.usage_word(each) for each in options.POSITIONALS[command])
     assert usage in said.replace("\n", " ")
 
 

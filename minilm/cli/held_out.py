@@ -17,9 +17,9 @@ from minilm.tokenizer import Tokenizer
 Tokens = npt.NDArray[np.unsignedinteger]
 Evaluate = Callable[[LanguageModel], dict[str, float]]
 
-STORIES = 200
-MOST_TOKENS = 20_000  # of running text, so that an evaluation takes little of a run's time
-MOST_WINDOWS = 1_000  # the same for models that need a window for each token
+STORIES = 100
+MOST_TOKENS = 8_000  # of running text, so that an evaluation takes little of a run's time
+MOST_WINDOWS = 500  # the same for models that need a window for each token
 WRITTEN = 60  # tokens of a sample
 SHOWN = 60  # characters of its prompt
 

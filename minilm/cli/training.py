@@ -1,321 +1,31 @@
 """The commands that train: `minilm pretrain | finetune | train`.
 
-Their options are one table, `OPTIONS`: each names the value of a run file that it sets, so that a file and the command line always
-say the same things. What the commands then do is in `minilm.cli.runs`.
+Here stands what is asked for and how it is answered; what can be asked for is in `minilm.cli.options`, and the work is done by
+`minilm.cli.runs`.
 """
 
-import inspect
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand
 
 from minilm.cli import app, console, fail, say
+from minilm.cli.options import DEFAULTS, HARMLESS, MINUS, OPTIONS, PLACES, POSITIONALS, TrainingCommand, signature
 
-Positional = tuple[str, ...]
-
-POSITIONALS: dict[str, Positional] = {
-    "pretrain": ("FILE", "EPOCHS", "OUT", "MAX_BYTES"),
-    "train": ("DATA", "EPOCHS", "OUT", "MAX_BYTES"),
-    "finetune": ("BASE", "DATA", "EPOCHS", "OUT", "MAX_BYTES"),
-}
-PLACES = {
-    "FILE": "data.text",
-    "DATA": "data.text",
-    "BASE": "base",
-    "EPOCHS": "training.epochs",
-    "MAX_BYTES": "data.max_bytes",
-}
-MEANINGS = {
-    "FILE": "The text: a file, a folder, or a name from `minilm data list`, as stories:medium:20000.",
-    "DATA": "The text: a file, a folder, or a name from `minilm data list`, as python-docs.",
-    "BASE": "The model to go on from: a folder that training made, or a name of the zoo.",
-    "EPOCHS": "How often the text is read. A part of once is fine: 0.5.",
-    "OUT": "The folder to make: the model, its vocabulary, its settings, its checkpoints.",
-    "MAX_BYTES": "Read only the text's beginning: 1000000, 500kB, 1MB.",
-}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "pretrain": {"model.preset": "slim", "tokenizer.vocab_size": 4096, "training.learning_rate": 1e-3},
-    "train": {
-        "model.preset": "slim",
-        "model.dim": 128,
-        "model.num_layers": 4,
-        "model.attention.num_heads": 4,
-        "model.context_length": 128,
-        "tokenizer.vocab_size": 1024,
-        "training.learning_rate": 3e-3,
-    },
-    "finetune": {"training.learning_rate": 3e-4},
-}
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option: its flag, the value of the run file that it sets, its type and what it means."""
-
-    flag: str
-    place: str
-    kind: type
-    about: str
-    panel: str
-    only: tuple[str, ...] = ("pretrain", "train", "finetune")
-    metavar: str | None = None
-
-    @property
-    def parameter(self) -> str:
-        """The name of the function's parameter."""
-        return self.flag.removeprefix("--").replace("-", "_")
-
-
-NEW = ("pretrain", "train")
-TEXT, VOCABULARY, MODEL, TRAINING = "Text", "Vocabulary", "Model", "Training"
-WATCHING, SAVING, MACHINE = "Watching", "Saving", "Machine"
-
-OPTIONS = (
-    Option(
-        "--separator", "data.separator", str, "What stands between documents. <|endoftext|> is found by itself.", TEXT
-    ),
-    Option(
-        "--held-out",
-        "data.held_out",
-        float,
-        "The share at a text's end that is measured on and not trained on: 0.05.",
-        TEXT,
-    ),
-    Option(
-        "--vocab-size", "tokenizer.vocab_size", int, "Tokens in the vocabulary. 257 is bytes alone.", VOCABULARY, NEW
-    ),
-    Option(
-        "--special-tokens",
-        "tokenizer.special_tokens",
-        str,
-        "<end> alone, with chat's, or dlib's 28: end.",
-        VOCABULARY,
-        NEW,
-        "end|chat|dlib",
-    ),
-    Option(
-        "--pre-tokenizer",
-        "tokenizer.pre_tokenizer",
-        str,
-        "How text is cut into words first: gpt2.",
-        VOCABULARY,
-        NEW,
-        "gpt2|gpt4|whitespace",
-    ),
-    Option(
-        "--preset",
-        "model.preset",
-        str,
-        "The shape to start from: slim, mnemos, llama-tiny, gpt2, stlm, dlib-char, ...",
-        MODEL,
-        NEW,
-    ),
-    Option("--dim", "model.dim", int, "The width of the model.", MODEL, NEW),
-    Option("--layers", "model.num_layers", int, "How many blocks.", MODEL, NEW),
-    Option("--heads", "model.attention.num_heads", int, "Attention heads; they divide the width.", MODEL, NEW),
-    Option(
-        "--kv-heads",
-        "model.attention.num_kv_heads",
-        int,
-        "Key-value heads, fewer than heads for grouped queries.",
-        MODEL,
-        NEW,
-    ),
-    Option(
-        "--hidden",
-        "model.feed_forward.hidden",
-        int,
-        "The width of the feed-forward; goes with --dim if not set.",
-        MODEL,
-        NEW,
-    ),
-    Option("--context", "model.context_length", int, "Tokens that the model sees at once.", MODEL),
-    Option("--dropout", "model.block.dropout", float, "The share of activations that is dropped in training.", MODEL),
-    Option("--steps", "training.steps", int, "Train this many steps, and leave EPOCHS out.", TRAINING),
-    Option("--batch-size", "data.batch_size", int, "Windows or stories that are computed at once: 16.", TRAINING),
-    Option("--accumulate", "training.accumulate", int, "Batches whose gradients make one step: 1.", TRAINING),
-    Option("--learning-rate", "training.learning_rate", float, "The peak of the learning rate.", TRAINING),
-    Option(
-        "--schedule",
-        "training.schedule.kind",
-        str,
-        "How the rate moves: cosine.",
-        TRAINING,
-        metavar="cosine|wsd|plateau|constant",
-    ),
-    Option(
-        "--warmup", "training.schedule.warmup", float, "Steps on the way up, or below 1 a share of all: 0.05.", TRAINING
-    ),
-    Option(
-        "--decay",
-        "training.schedule.decay",
-        float,
-        "With wsd: steps on the way down, or a share of all: 0.2.",
-        TRAINING,
-    ),
-    Option("--final-rate", "training.schedule.final", float, "The last rate as a share of the peak: 0.1.", TRAINING),
-    Option(
-        "--patience",
-        "training.schedule.patience",
-        int,
-        "With plateau: steps without progress before the rate shrinks.",
-        TRAINING,
-    ),
-    Option(
-        "--optimizer",
-        "training.optimizer.kind",
-        str,
-        "What makes steps of gradients: adamw.",
-        TRAINING,
-        metavar="adamw|adam|sgd",
-    ),
-    Option(
-        "--weight-decay",
-        "training.optimizer.weight_decay",
-        float,
-        "How hard matrices are pulled to zero: 0.1.",
-        TRAINING,
-    ),
-    Option("--clip", "training.clip", float, "The largest norm of all gradients together: 1. 0 is no limit.", TRAINING),
-    Option(
-        "--label-smoothing",
-        "training.label_smoothing",
-        float,
-        "Probability asked for elsewhere than at the target: 0.",
-        TRAINING,
-    ),
-    Option(
-        "--ema", "training.ema", float, "Keep a running average of the weights with this decay, as 0.999.", TRAINING
-    ),
-    Option(
-        "--evaluate-every",
-        "training.evaluate_every",
-        int,
-        "Measure every so many steps, and at the end: ten times a run.",
-        WATCHING,
-    ),
-    Option(
-        "--sample-every", "training.sample_every", int, "Let it write every so many steps: four times a run.", WATCHING
-    ),
-    Option("--prompt", "machine.prompt", str, "What the samples begin with.", WATCHING),
-    Option(
-        "--log",
-        "machine.log",
-        str,
-        "Where numbers go: OUT/curve.csv, OUT/tensorboard.",
-        WATCHING,
-        metavar="csv|tensorboard|both|off",
-    ),
-    Option("--log-every", "training.log_every", int, "Steps between rows: 10.", WATCHING),
-    Option(
-        "--checkpoint-minutes",
-        "training.checkpoint_seconds",
-        float,
-        "Minutes between checkpoints: 5. 0 is never.",
-        SAVING,
-    ),
-    Option("--checkpoint-every", "training.checkpoint_every", int, "Steps between checkpoints.", SAVING),
-    Option("--keep", "training.keep", int, "How many checkpoints are kept: 2.", SAVING),
-    Option(
-        "--device", "machine.device", str, "auto takes a GPU where there is one.", MACHINE, metavar="auto|cpu|cuda|mps"
-    ),
-    Option(
-        "--precision", "training.precision", str, "Of matrix products: float32.", MACHINE, metavar="float32|bfloat16"
-    ),
-    Option("--threads", "machine.threads", int, "Processor threads.", MACHINE),
-    Option("--seed", "training.seed", int, "Where all randomness starts: 0.", MACHINE),
-    Option("--compile", "training.compile", bool, "Compile the model first: a minute, then faster.", MACHINE),
-)
-# What a resumed run may change: nothing that the result depends on.
-HARMLESS = (
-    "machine.",
-    "training.log_every",
-    "training.checkpoint_seconds",
-    "training.checkpoint_every",
-    "training.keep",
-)
-
-
-def usage_word(name: str) -> str:
-    """A positional argument as usage lines write it."""
-    return f"[{name}]" if name == "MAX_BYTES" else name
-
-
-class TrainingCommand(TyperCommand):
-    """A command that takes -1 in a place for a number as the number it is, so that we can say what is wrong with it."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments, negative numbers with a real minus sign, which is no option."""
-        before = ["", *args]
-        marked = [
-            arg.replace("-", "−", 1) if re.fullmatch(r"-\d+(\.\d*)?", arg) and not previous.startswith("-") else arg
-            for arg, previous in zip(args, before, strict=False)
-        ]
-        return super().parse_args(ctx, marked)
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The words of the usage line."""
-        return ["[OPTIONS]", *(usage_word(each) for each in POSITIONALS[self.name or "pretrain"])]
+if TYPE_CHECKING:
+    from minilm.cli.run_file import RunConfig
 
 
 def command(name: str, about: str) -> None:
-    """Add a training command to the app, with the positional arguments and options of the tables above."""
-    empty = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [
-        inspect.Parameter(
-            each.lower(),
-            empty,
-            default=typer.Argument(None, metavar=each, help=MEANINGS[each], show_default=False),
-            annotation=Optional[str],  # noqa: UP045  typer reads this
-        )
-        for each in POSITIONALS[name]
-    ]
-    for option in OPTIONS:
-        if name in option.only:
-            default = DEFAULTS[name].get(option.place)
-            about_default = f" Here {default}." if default is not None else ""
-            parameters.append(
-                inspect.Parameter(
-                    option.parameter,
-                    empty,
-                    default=typer.Option(
-                        None,
-                        option.flag,
-                        help=option.about + about_default,
-                        rich_help_panel=option.panel,
-                        metavar=option.metavar,
-                        show_default=False,
-                    ),
-                    annotation=Optional[option.kind],  # noqa: UP045
-                )
-            )
-    flags = {
-        "config": (Optional[str], "A run file with any of these settings, or zoo:NAME.", "FILE.toml"),  # noqa: UP045
-        "resume": (bool, "Go on with the run in OUT where it stopped; OUT alone is enough.", None),
-        "force": (bool, "Replace the run that OUT holds.", None),
-    }
-    for flag, (kind, flag_about, metavar) in flags.items():
-        default = typer.Option(
-            None if flag == "config" else False,
-            f"--{flag}",
-            help=flag_about,
-            metavar=metavar,
-            rich_help_panel="Run",
-            show_default=False,
-        )
-        parameters.append(inspect.Parameter(flag, empty, default=default, annotation=kind))
+    """Add a training command to the app."""
 
     def run(**values: Any) -> None:
         train(name, values)
 
     run.__doc__ = about
-    run.__name__ = name
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__signature__ = signature(name)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in signature(name).parameters.values()}
     app.command(name, cls=TrainingCommand, no_args_is_help=True)(run)
 
 
@@ -323,25 +33,18 @@ command(
     "pretrain",
     """Learn a vocabulary and a model from a text: minilm pretrain stories:easy:5000 2 my-model
 
-    A stopped run (Ctrl-C) goes on with: minilm pretrain --resume my-model
+    Ctrl-C stops and saves; minilm pretrain --resume my-model goes on.
     """,
 )
 command(
     "finetune",
-    """Go on training a model on another text, with the vocabulary that it has: minilm finetune my-model notes.txt 3 my-notes""",
+    """Go on training a model on another text, with its vocabulary: minilm finetune my-model python-docs 1 my-python""",
 )
-command("train", """The quick way from a text to a small model: minilm train notes.txt 5 my-model""")
+command("train", """The quick way from a text to a small model: minilm train my-notes.txt 5 my-model""")
 
 
 def train(name: str, values: dict[str, Any]) -> None:
-    """What all three commands do: find out what is asked for, begin or go on, train, and say what can be done now."""
-    try:
-        _train(name, values)
-    except KeyboardInterrupt:
-        fail("Stopped before the first step: nothing was kept.")
-
-
-def _train(name: str, values: dict[str, Any]) -> None:
+    """What all three do: find out what is asked for, begin or go on, train, and say what can be done with the result."""
     given, out = positionals(name, values)
     changes = given | options(name, values)
     with console.status("Starting"):
@@ -427,7 +130,7 @@ def positionals(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], Path
 def number(word: str) -> float | None:
     """A number as typed, None for another word."""
     try:
-        return float(word.replace("−", "-"))
+        return float(word.replace(MINUS, "-"))
     except ValueError:
         return None
 
@@ -451,7 +154,7 @@ def epochs(word: str, name: str, words: list[str]) -> float:
         )
         fail(f"EPOCHS is {word!r}, which is no number: {advice}")
     if not 0 < value < float("inf"):
-        fail(f"EPOCHS is {word.replace('−', '-')}: it must be above 0.")
+        fail(f"EPOCHS is {word.replace(MINUS, '-')}: it must be above 0.")
     return int(value) if value == int(value) else value
 
 
@@ -459,7 +162,7 @@ def size(word: str) -> int:
     """A number of bytes as people write it: 1000000, 1_000_000, 500kB, 1MB."""
     match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?) ?([kmg]?)b?", word.strip(), re.IGNORECASE)
     if match is None or (value := int(float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " "))) < 1:
-        fail(f"MAX_BYTES is {word.replace('−', '-')!r}: write a number above 0, as 1000000 or 1MB.")
+        fail(f"MAX_BYTES is {word.replace(MINUS, '-')!r}: write a number above 0, as 1000000 or 1MB.")
     return value
 
 
@@ -468,7 +171,7 @@ def options(name: str, values: dict[str, Any]) -> dict[str, Any]:
     found = {
         option.place: values[option.parameter]
         for option in OPTIONS
-        if name in option.only and values[option.parameter] is not None
+        if name in option.commands and values[option.parameter] is not None
     }
     if "training.checkpoint_seconds" in found:
         found["training.checkpoint_seconds"] *= 60
@@ -489,13 +192,18 @@ def asked_for(name: str, config: str | None, changes: dict[str, Any]) -> dict[st
         if one in changes:
             given.pop(other, None)
     given |= changes
-    defaults = DEFAULTS[name]
+    defaults = dict(DEFAULTS[name])
+    if config is None and "base" not in given and "model.preset" not in given:
+        # SLiM's documentation doesn't say where its weights begin. From 1 / sqrt(width) a small model learns at once;
+        # from the usual 0.02 it spends its first hundred steps on little else than getting away from there.
+        width = int(given.get("model.dim", defaults.get("model.dim", 256)))
+        defaults["model.initialization.std"] = round(width**-0.5, 4) if width > 0 else 0.02
     if "model.preset" in given:  # another shape has sizes of its own
         defaults = {place: value for place, value in defaults.items() if not place.startswith("model.")}
     return run_file.merge({}, {**defaults, **given, "command": name})
 
 
-def resumed(name: str, out: Path, changes: dict[str, Any]) -> Any:
+def resumed(name: str, out: Path, changes: dict[str, Any]) -> "RunConfig":
     """The run in a folder; settings that its result depends on must be what they were."""
     from minilm.cli import run_file
 
