@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 import torch
 
-from minilm.config import AttentionConfig, FeedForwardConfig, ModelConfig
+from minilm.config import AttentionConfig, FeedForwardConfig, InitConfig, ModelConfig
 from minilm.data import stories
 from minilm.evaluation import RECORDED, PowerLaw, fit_power_law, recorded_runs, story_report
 from minilm.model import LanguageModel
 from minilm.tokenizer import BPETokenizer
-from minilm.training import DocumentBatches, ScheduleConfig, Trainer, TrainingConfig
+from minilm.training import DocumentBatches, OptimizerConfig, ScheduleConfig, Trainer, TrainingConfig
 
 NAME, SIZE, VOCABULARY, HELD_OUT = "scaling-easy", "easy", 512, 400
 SHAPES = {"XXS": (8, 1, 1), "XS": (16, 2, 2), "S": (32, 2, 2), "M": (48, 3, 3), "L": (64, 4, 4), "XL": (80, 5, 5)}
@@ -27,10 +27,7 @@ SHAPES = {"XXS": (8, 1, 1), "XS": (16, 2, 2), "S": (32, 2, 2), "M": (48, 3, 3), 
 
 RUNS = [(tokens, shape) for tokens in (100_000, 300_000, 1_000_000) for shape in SHAPES]
 RUNS += [(3_000_000, shape) for shape in ("XXS", "XS", "S")]
-RATE, BATCH = (
-    0.64,
-    8,
-)  # the peak rate is RATE / width: tried at 200,000 tokens on XXS, S and L, where it was the best or within 0.03 of it
+RATE, BATCH = 0.4, 8  # the peak rate is RATE / width: of 0.32 and 0.64 the lower did a little better on S and L
 COLUMNS = ("shape", "seed", "parameters", "body_parameters", "tokens", "compute", "loss", "floor", "error", "seconds")
 
 
@@ -44,6 +41,7 @@ def model_of(shape: str, vocabulary: int) -> LanguageModel:
         context_length=128,
         attention=AttentionConfig(num_heads=heads),
         feed_forward=FeedForwardConfig(hidden=8 * round(dim * 8 / 3 / 8)),
+        initialization=InitConfig(std=dim**-0.5),
     )
     return LanguageModel(config)
 
@@ -70,6 +68,7 @@ def run(shape: str, tokens: int, texts: Sequence[str], tokenizer: BPETokenizer, 
         steps=len(batches),
         learning_rate=RATE / model.config.dim,
         schedule=ScheduleConfig(warmup=0.1, final=0.0),
+        optimizer=OptimizerConfig(beta2=0.98),
         seed=seed,
     )
     start = time.perf_counter()

@@ -136,9 +136,9 @@ def _terms(parameters: Array, log_x: Array, irreducible: float | None) -> Array:
     """The logarithms of all terms of the law for every run: one row for each, E first unless it is 0."""
     rest = parameters if irreducible is not None else parameters[1:]
     centre = log_x.mean(axis=1, keepdims=True)
-    rows = rest[0::2, None] - rest[1::2, None] * (log_x - centre)
+    rows: Array = rest[0::2, None] - rest[1::2, None] * (log_x - centre)
     if irreducible is None:
-        floor = np.full((1, log_x.shape[1]), parameters[0])
+        floor: Array = np.full((1, log_x.shape[1]), parameters[0])
     elif irreducible > 0:
         floor = np.full((1, log_x.shape[1]), math.log(irreducible))
     else:
