@@ -65,6 +65,11 @@ def easy_stories(names: dict[str, Any], seed: int) -> Losses:
     return list(names["fit"](student, names["train_rows"], steps=450, seed=seed))
 
 
+def trained_stories(names: dict[str, Any], seed: int) -> Losses:
+    """Lesson 06's run through the library's trainer."""
+    return [record.loss for record in names["story_run"](seed).train()]
+
+
 def floor_of_stories(names: dict[str, Any]) -> float:
     """Lesson 05's floor in nats a token of its training rows."""
     tokens = int((names["train_rows"] >= 0).sum()) / len(names["train_rows"]) - 1  # the first is given
@@ -82,6 +87,9 @@ BANDS = {
     ),
     "04-pre-norm": Recipe("04_block", pre_norm, "nats a character", (50, 100), smooth=10),
     "05-stories": Recipe("05_model", easy_stories, "nats a token", (100, 200, 450), 40, floor_of_stories),
+    "06-stories": Recipe(
+        "06_training", trained_stories, "nats a token", (100, 250, 500), 40, lambda names: float(names["floor"])
+    ),
 }
 
 

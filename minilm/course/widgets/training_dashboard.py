@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from minilm.course.figures import COLORS, in_notebook
 from minilm.course.widgets.base import Widget, drawable, shorten, visible
@@ -156,7 +157,7 @@ class TrainingDashboard(Widget):
             top = TALL + 14 + i * STRIP
             most = max([value for value in values if math.isfinite(value)], default=1.0) or 1.0
             down: Callable[[float], float] = lambda v, top=top, most=most: (  # type: ignore[misc] # noqa: E731
-                top + (STRIP - 14) * (1 - min(max(v / most, 0), 1))
+                top + (STRIP - 14) * (1 - min(max(0.0, v / most), 1.0))
             )
             parts.append(_line(steps, values, across, down, color, 1.4))
             parts.append(f'<text x="54" y="{top + 6}" fill="{color}">{word}, up to {most:.2g}</text>')
@@ -182,8 +183,11 @@ class TrainingDashboard(Widget):
         if self.floor is not None:
             top.axhline(self.floor, color=COLORS["vermillion"], linestyle="--", label="floor")
         top.set(ylabel=self.unit)
-        if any(loss > 0 for loss in losses):
+        if any(0 < loss < math.inf for loss in losses):
             top.set_yscale("log")
+            top.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            top.minorticks_off()
         if self.records:
             top.legend(fontsize=8, frameon=False)
         bottom.plot(steps, [record.learning_rate for record in self.records], color=COLORS["green"])

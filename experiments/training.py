@@ -1,0 +1,92 @@
+"""The ledger of lesson 06: its experiments over five seeds, run from the lesson's own cells.
+
+python -m experiments.training            everything (about five minutes with one thread)
+python -m experiments.training warmup     one experiment: optimizers, gains, warmup, accident, leaks, stories
+"""
+
+import math
+import sys
+from typing import Any
+
+from experiments import definitions
+from experiments.model import line
+
+SEEDS = range(5)
+
+
+def last(losses: list[float], steps: int = 10) -> float:
+    """The mean of the last losses."""
+    return sum(losses[-steps:]) / steps
+
+
+def optimizers(names: dict[str, Any]) -> None:
+    """The loss after 100 steps of plain descent at several rates, and of AdamW."""
+    torch, obvious_try = names["torch"], names["obvious_try"]
+    for rate in (0.1, 0.3, 1.0, 3.0):
+        line(f"plain descent, rate {rate}", [last(obvious_try(torch.optim.SGD, rate, seed)) for seed in SEEDS])
+    line("AdamW, rate 0.01", [last(obvious_try(torch.optim.AdamW, 0.01, seed)) for seed in SEEDS])
+
+
+def gains(names: dict[str, Any]) -> None:
+    """Mean gain and exam loss at weight decay 1, with and without groups."""
+    for grouped in (True, False):
+        found = [names["gains_after"](grouped, seed=seed) for seed in SEEDS]
+        line(f"groups {grouped}: mean gain", [sum(gains) / len(gains) for gains, _ in found])
+        line(f"groups {grouped}: exam", [loss for _, loss in found])
+
+
+def warmup(names: dict[str, Any]) -> None:
+    """The loss of 12 layers after 100 steps."""
+    for name, settings in {"post-norm": (0, False), "post-norm, warm-up": (40, False), "pre-norm": (0, True)}.items():
+        line(name, [last(names["deep_trial"](*settings, seed=seed)) for seed in SEEDS])
+
+
+def accident(names: dict[str, Any]) -> None:
+    """The mean loss of the 20 steps after a broken batch, above that of the 20 before."""
+    for clip in (None, 1.0):
+        runs = [names["accident"](clip, seed)[0] for seed in SEEDS]
+        line(f"clip {clip}: rise", [(sum(run[121:141]) - sum(run[100:120])) / 20 for run in runs])
+
+
+def leaks(names: dict[str, Any]) -> None:
+    """The last training losses under an accident, over the floor."""
+    for name, steps in {"not shifted": 80, "future visible": 240}.items():
+        runs = [names["leaky"](name, seed, steps)[0] for seed in SEEDS]
+        line(f"{name}: times the floor", [last(run) / names["floor"] for run in runs])
+
+
+def stories(names: dict[str, Any]) -> None:
+    """Bits a story above the floor after the lesson's run; then over-fitting 200 stories with each of the models."""
+    held_rows = names["held_rows"]
+    bits = (held_rows[:, 1:] != names["IGNORE"]).sum().item() / len(held_rows) / math.log(2)
+    own_floor = names["floor_of"](names["train"][:200], names["train_rows"][:200])
+    excess, crossed, risen = [], [], []
+    for seed in SEEDS:
+        run = names["story_run"](seed)
+        run.train()
+        curve = list(names["overfit"](run.model.eval(), seed))
+        excess.append((curve[0][2] - names["floor"]) * bits)
+        crossed.append(curve[-1][1] / own_floor)
+        risen.append(curve[-1][2] - curve[0][2])
+    line("stories: bits above the floor", excess, digits=1)
+    line("200 stories: times their floor", crossed)
+    line("200 stories: held-out loss, rise", risen, digits=3)
+
+
+def main() -> None:
+    """Run the experiments that are named, or all of them."""
+    experiments = {
+        "optimizers": optimizers,
+        "gains": gains,
+        "warmup": warmup,
+        "accident": accident,
+        "leaks": leaks,
+        "stories": stories,
+    }
+    names = definitions("06_training")
+    for name in sys.argv[1:] or experiments:
+        experiments[name](names)
+
+
+if __name__ == "__main__":
+    main()
