@@ -47,10 +47,10 @@ class RunError(Exception):
 # ------------------------------------------------------------------------------------------------------------- beginning
 
 
-def begin(run: RunConfig, out: Path, force: bool) -> Trainer:
-    """Prepare the text, the vocabulary and the model in the folder `out`; it is removed again if that fails.
+def begin(run: RunConfig, out: Path, force: bool) -> tuple[Trainer, str]:
+    """Prepare the text, the vocabulary and the model in the folder `out`; the trainer, and words to let it write on from.
 
-    What a folder of the same name held is put back then, too.
+    If that fails, the folder is removed again, and what it held before is put back.
     """
     device = choose_device(run.machine.device)
     corpora.read(run.data.text, run.data.max_bytes)  # complains now, before anything is made
@@ -69,11 +69,11 @@ def begin(run: RunConfig, out: Path, force: bool) -> Trainer:
         (out / run_file.RUN_FILE).write_text(run_file.to_toml(settled), encoding="utf-8")
         trainer = _trainer(settled, out, corpus, tokenizer, model.to(device), batches, config)
         _describe(settled, corpus, model, config)
-        return trainer
+        return trainer, opening(corpus, tokenizer)
 
 
-def go_on(run: RunConfig, out: Path) -> Trainer:
-    """The trainer of a stopped run, standing where it stopped."""
+def go_on(run: RunConfig, out: Path) -> tuple[Trainer, str]:
+    """The trainer of a stopped run, standing where it stopped, and words to let it write on from."""
     device = choose_device(run.machine.device)
     tokenizer = BPETokenizer.load(out / TOKENIZER)
     corpus = open_corpus(out / DATA, tokenizer)
@@ -93,7 +93,7 @@ def go_on(run: RunConfig, out: Path) -> Trainer:
     for each in caught:
         note(str(each.message))
     say(f"Going on with {out} after step {step:,} of {config.steps:,}.")
-    return trainer
+    return trainer, opening(corpus, tokenizer)
 
 
 def choose_device(name: str) -> torch.device:
@@ -337,6 +337,12 @@ def _trainer(
 
 
 # --------------------------------------------------------------------------------------------------------- saying things
+
+
+def opening(corpus: Corpus, tokenizer: BPETokenizer) -> str:
+    """The first words of the text: a beginning that the model can go on from."""
+    words = tokenizer.decode(corpus.tokens[1:20].tolist()).split()[:3]
+    return " ".join(words).translate({ord(char): None for char in "\"'`$!\\\ufffd"})
 
 
 def note(message: str) -> None:

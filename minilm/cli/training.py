@@ -53,6 +53,7 @@ def train(name: str, values: dict[str, Any]) -> None:
         from minilm.cli import run_file, runs
         from minilm.data.download import DownloadError
         from minilm.training import TrainingError
+    begun = False
     try:
         if values["resume"]:
             run = resumed(name, out, changes)
@@ -63,15 +64,13 @@ def train(name: str, values: dict[str, Any]) -> None:
             run = run_file.build(asked_for(name, values["config"], changes))
         if run.machine.threads:
             torch.set_num_threads(run.machine.threads)
-        trainer = runs.go_on(run, out) if values["resume"] else runs.begin(run, out, values["force"])
+        trainer, prompt = runs.go_on(run, out) if values["resume"] else runs.begin(run, out, values["force"])
+        begun = True
         whole = runs.train(trainer, out)
     except KeyboardInterrupt:
-        again = (
-            f"Go on from the last checkpoint with: minilm {name} --resume {out}"
-            if out.exists()
-            else "Nothing was kept."
-        )
-        fail(f"Stopped. {again}")
+        if begun and out.exists():
+            fail(f"Stopped at once. Go on from the last checkpoint with: minilm {name} --resume {out}")
+        fail("Stopped before there was anything to keep.")
     except (ValueError, OSError, DownloadError, TrainingError, runs.RunError) as error:
         fail(in_a_sentence(error, changes))
     except RuntimeError as error:
@@ -81,7 +80,7 @@ def train(name: str, values: dict[str, Any]) -> None:
     if not whole:
         say(f"Stopped after step {trainer.step_number:,}, and saved. Go on with: minilm {name} --resume {out}")
         raise typer.Exit(130)
-    say(f'Done: the model is in {out}. Let it write: minilm generate {out} "Once upon a time" 100')
+    say(f'Done: the model is in {out}. Let it write: minilm generate {out} "{prompt}" 100')
 
 
 def in_a_sentence(error: Exception, changes: dict[str, Any]) -> str:
