@@ -359,7 +359,9 @@ class TestConversation:
 
     def test_too_long(self, chatty: str) -> None:
         conversation = self.conversation(chatty)
+        self.answered(conversation, "Hello")
         with pytest.raises(TooLong, match="room for 96"):
             conversation.ask("kite " * 100)
+        assert len(conversation.turns) == 1  # nothing was forgotten for it
         with pytest.raises(TooLong, match="at least"):
             conversation.ask("k" * 10_000_000)

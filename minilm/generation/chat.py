@@ -55,9 +55,10 @@ class Conversation:
         """
         if len(said) > self.room * self._longest_token:  # then there is no need to count
             raise TooLong(self._too_long(f"at least {len(said) // self._longest_token:,}"))
-        while len(ids := self._lay_out(said)) > self.room:
-            if not self.turns:
-                raise TooLong(self._too_long(f"{len(ids):,}"))
+        alone = self._lay_out(said, [])
+        if len(alone) > self.room:  # found out before anything is forgotten for it
+            raise TooLong(self._too_long(f"{len(alone):,}"))
+        while len(ids := self._lay_out(said, self.turns)) > self.room:
             del self.turns[0]
             self.forgotten += 1
         return ids
@@ -77,14 +78,14 @@ class Conversation:
         self.turns.clear()
         self.forgotten = 0
 
-    def _lay_out(self, said: str) -> list[int]:
+    def _lay_out(self, said: str, turns: list[Turn]) -> list[int]:
         tokenizer = self.writer.tokenizer
         if self.chats:
             assert isinstance(tokenizer, BPETokenizer)
-            return tokenizer.apply_chat_template(self._messages(said), add_generation_prompt=True)
+            return tokenizer.apply_chat_template(self._messages(said, turns), add_generation_prompt=True)
         ids = self.writer.encode("")
         before = ""
-        for text in [*(part for turn in self.turns for part in (turn.said, turn.answer.text or "")), said]:
+        for text in [*(part for turn in turns for part in (turn.said, turn.answer.text or "")), said]:
             # A person who goes on after the model's last word seldom types the space between.
             needs_space = bool(before) and bool(text) and not (before[-1].isspace() or text[0].isspace())
             joined = " " + text if needs_space and text is said else text
@@ -92,9 +93,9 @@ class Conversation:
             before = text or before
         return ids
 
-    def _messages(self, said: str) -> list[Message]:
+    def _messages(self, said: str, turns: list[Turn]) -> list[Message]:
         messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
-        for turn in self.turns:
+        for turn in turns:
             messages.append({"role": "user", "content": turn.said})
             messages.append({"role": "assistant", "content": turn.answer.text or ""})
         return [*messages, {"role": "user", "content": said}]

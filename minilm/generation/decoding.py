@@ -1,6 +1,7 @@
 """Writing: read what is there, choose a token, add it, and again, until something says stop."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -57,7 +58,9 @@ def generate(
       the random numbers of the caller, which stay as they are.
     - `stop_strings` end a text also where several tokens make them up, and are not part of it; they and `Generation.text` need the `tokenizer`. Ids that
       it does not know are never chosen.
-    - `confidence` ends a text where the model becomes unsure.
+    - `confidence` ends a text where the model becomes unsure. If several things end it at one token, this is the order: stop token, stop
+      string, confidence, length.
+    - A repetition penalty knows the tokens that the model sees, those of the prompt included.
     - `use_cache` None: wherever the model can be cached; both ways give the same. Past the model's context_length the oldest tokens are
       dropped (see `Context`).
     - `pad_token`: for models with a flat head, what stands before a prompt shorter than the window.
@@ -225,8 +228,9 @@ def _choose(logits: Float[Tensor, "batch vocab"], sampling: Sampling, texts: lis
     """The next token of each text."""
     previous = None
     if sampling.repetition_penalty != 1:
-        longest = max(map(len, reader.texts))
-        previous = torch.tensor([[-1] * (longest - len(ids)) + ids for ids in reader.texts], device=logits.device)
+        seen = [reader.context.visible(ids) for ids in reader.texts]
+        longest = max(map(len, seen))
+        previous = torch.tensor([[-1] * (longest - len(ids)) + ids for ids in seen], device=logits.device)
     if sampling.temperature == 0:
         return likeliest(penalized(logits, sampling, previous))
     chance = torch.stack([torch.rand((), generator=text.chance, dtype=torch.float64) for text in texts])
@@ -245,20 +249,15 @@ def _record(
     return log_probs, model_log_probs.amax(dim=-1).exp().tolist()
 
 
-class only_reading:
+@contextmanager
+def only_reading(modules: Iterable[nn.Module]) -> Iterator[None]:
     """No gradient, and every module in evaluation mode, for the length of a `with`; afterwards all is as it was."""
-
-    def __init__(self, modules: list[nn.Module]) -> None:
-        self.modules = modules
-        self.no_gradient = torch.inference_mode()
-
-    def __enter__(self) -> None:
-        self.training = [module for module in self.modules if module.training]
-        for module in self.training:
-            module.training = False
-        self.no_gradient.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self.no_gradient.__exit__(*error)
-        for module in self.training:
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
             module.training = True
