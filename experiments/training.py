@@ -1,7 +1,7 @@
 """The ledger of lesson 06: its experiments over five seeds, run from the lesson's own cells.
 
 python -m experiments.training            everything (about five minutes with one thread)
-python -m experiments.training warmup     one experiment: optimizers, gains, warmup, accident, leaks, stories
+python -m experiments.training warmup     one experiment: optimizers, gains, warmup, accident, stories
 """
 
 import math
@@ -48,29 +48,28 @@ def accident(names: dict[str, Any]) -> None:
         line(f"clip {clip}: rise", [(sum(run[121:141]) - sum(run[100:120])) / 20 for run in runs])
 
 
-def leaks(names: dict[str, Any]) -> None:
-    """The last training losses under an accident, over the floor."""
-    for name, steps in {"not shifted": 80, "future visible": 240}.items():
-        runs = [names["leaky"](name, seed, steps)[0] for seed in SEEDS]
-        line(f"{name}: times the floor", [last(run) / names["floor"] for run in runs])
-
-
 def stories(names: dict[str, Any]) -> None:
-    """Bits a story above the floor after the lesson's run; then over-fitting 200 stories with each of the models."""
-    held_rows = names["held_rows"]
+    """Bits a story above the floor after the lesson's run; then leaks and over-fitting, each from the trained model."""
+    held_rows, floor = names["held_rows"], names["floor"]
     bits = (held_rows[:, 1:] != names["IGNORE"]).sum().item() / len(held_rows) / math.log(2)
     own_floor = names["floor_of"](names["train"][:200], names["train_rows"][:200])
-    excess, crossed, risen = [], [], []
+    found: dict[str, list[float]] = {}
     for seed in SEEDS:
         run = names["story_run"](seed)
         run.train()
-        curve = list(names["overfit"](run.model.eval(), seed))
-        excess.append((curve[0][2] - names["floor"]) * bits)
-        crossed.append(curve[-1][1] / own_floor)
-        risen.append(curve[-1][2] - curve[0][2])
-    line("stories: bits above the floor", excess, digits=1)
-    line("200 stories: times their floor", crossed)
-    line("200 stories: held-out loss, rise", risen, digits=3)
+        student = run.model.eval()
+        curve = list(names["overfit"](student, seed))
+        rows = {
+            "bits above the floor": (curve[0][2] - floor) * bits,
+            "200 stories: times their floor": curve[-1][1] / own_floor,
+            "200 stories: held-out loss, rise": curve[-1][2] - curve[0][2],
+        }
+        for accident in ("no accident", "not shifted", "future visible"):
+            rows[f"{accident}: times the floor"] = last(names["leaky"](accident, student, seed)[0]) / floor
+        for name, value in rows.items():
+            found.setdefault(name, []).append(value)
+    for name, values in found.items():
+        line(name, values, digits=3)
 
 
 def main() -> None:
@@ -80,7 +79,6 @@ def main() -> None:
         "gains": gains,
         "warmup": warmup,
         "accident": accident,
-        "leaks": leaks,
         "stories": stories,
     }
     names = definitions("06_training")
