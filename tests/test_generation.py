@@ -1,6 +1,7 @@
 """Writing: the same with a cache and without, alone and in a batch, streamed and at once; and nothing of the model or the user changes."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from minilm.generation import (
     Reader,
     Sampling,
     Writer,
+    arrange_for_writing,
     confidence,
     generate,
     stream,
@@ -348,6 +350,23 @@ class TestNothingElseChanges:
         [written] = generate(model, prompts(3), 10, Sampling(top_p=0.9), seed=1)
         assert len(written.ids) == 10
         assert next(model.parameters()).dtype == torch.bfloat16
+
+
+class TestArrangeForWriting:
+    @pytest.mark.parametrize("name", ["llama-like", "gpt-like", "grouped, untied", "flat"])
+    def test_the_same_model(self, name: str, tmp_path: Path) -> None:
+        model, arranged = make(name), arrange_for_writing(make(name))
+        assert any(not p.is_contiguous() for p in arranged.parameters())
+        for (ours_name, ours), (theirs_name, theirs) in zip(
+            arranged.state_dict().items(), model.state_dict().items(), strict=True
+        ):
+            assert ours_name == theirs_name
+            assert torch.equal(ours, theirs)
+        ours, theirs = (generate(each, prompts(14), 20, seed=1)[0] for each in (arranged, model))
+        assert_same(ours, theirs)
+        arranged.save(tmp_path / "saved")
+        loaded = LanguageModel.load(tmp_path / "saved")
+        assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
 
 
 class TestErrors:

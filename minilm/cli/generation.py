@@ -69,8 +69,12 @@ HELP = """\
 Ctrl-C   stop the answer"""
 
 
-class NumberCommand(TyperCommand):
+class WritingCommand(TyperCommand):
     """A command that takes -1 for the number it is and not for an option, so that we can say what is wrong with it."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line."""
+        return ["[OPTIONS]", *(each.metavar or "" for each in self.params if each.param_type_name == "argument")]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments, negative numbers that are no option's value with a real minus sign, which begins no option."""
@@ -82,7 +86,7 @@ def _minus(arg: str, previous: str) -> str:
     return "−" + arg[1:] if arg[:1] == "-" and arg[1:].isdigit() and not previous.startswith("--") else arg
 
 
-@app.command(cls=NumberCommand)
+@app.command(cls=WritingCommand)
 def generate(
     model: Annotated[str, MODEL],
     prompt: Annotated[
@@ -147,7 +151,7 @@ def generate(
     typer.echo(f"[{len(written.ids)} tokens, {rate(written, seconds)}, {reason(written)}, seed {seed}]", err=True)
 
 
-@app.command()
+@app.command(cls=WritingCommand)
 def chat(
     model: Annotated[str, MODEL],
     system: Annotated[str | None, typer.Option(help="What the model is told before all else.")] = None,
@@ -253,10 +257,12 @@ def reply(line: str, conversation: "Conversation", answer: "Callable[[list[int]]
 
 
 def load(model: str) -> Any:
-    """Model and tokenizer."""
+    """Model and tokenizer, the model arranged for writing."""
     from minilm.cli.models import load_model
+    from minilm.generation import arrange_for_writing
 
-    return load_model(mend(model))
+    found, tokenizer = load_model(mend(model))
+    return arrange_for_writing(found), tokenizer
 
 
 # ---------------------------------------------------------------------------------------------------------------- options

@@ -12,7 +12,7 @@
 from minilm.generation.beam import Beam, beam_search
 from minilm.generation.chat import Conversation, TooLong
 from minilm.generation.decoding import Generation, Stream, generate, stream
-from minilm.generation.reading import Context, Reader
+from minilm.generation.reading import Context, Reader, arrange_for_writing
 from minilm.generation.sampling import (
     GREEDY,
     Sampling,
@@ -45,6 +45,7 @@ __all__ = [
     "Writer",
     "apply_repetition_penalty",
     "apply_temperature",
+    "arrange_for_writing",
     "beam_search",
     "confidence",
     "generate",
