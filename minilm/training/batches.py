@@ -4,6 +4,7 @@ Batch number k is a function of (seed, k), or of (seed, epoch, number) for docum
 and a resumed run draws exactly the batches that the interrupted one would have drawn.
 """
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -116,7 +117,14 @@ class WindowBatches:
 
     def _identity(self) -> dict[str, Any]:
         names = ("batch_size", "length", "seed", "stride", "skip")
-        return {"tokens": len(self.tokens), **{name: getattr(self, name) for name in names}}
+        ends = np.concatenate((self.tokens[:4096], self.tokens[-4096:])).astype(
+            np.int64
+        )  # a file need not be read for it
+        return {
+            "tokens": len(self.tokens),
+            "checksum": _checksum(ends),
+            **{name: getattr(self, name) for name in names},
+        }
 
 
 class DocumentBatches:
@@ -150,6 +158,7 @@ class DocumentBatches:
         self._lengths = np.array([len(row) - 1 for row in rows])
         self._bounds = np.concatenate(([0], np.cumsum(self._lengths + 1)))
         self._tokens = np.concatenate(rows)
+        self._sum = _checksum(self._tokens)
         self.epoch, self.number = 0, 0
         self._plan: tuple[int, list[npt.NDArray[np.int64]]] | None = None
 
@@ -199,13 +208,17 @@ class DocumentBatches:
 
     def _identity(self) -> dict[str, Any]:
         names = ("batch_size", "end_id", "seed", "max_length", "bucket")
-        return {"tokens": len(self._tokens), **{name: getattr(self, name) for name in names}}
+        return {"tokens": len(self._tokens), "checksum": self._sum, **{name: getattr(self, name) for name in names}}
 
 
 def _check_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"{name} = {value}: it must be at least 1")
+
+
+def _checksum(tokens: npt.NDArray[np.integer[Any]]) -> int:
+    return zlib.crc32(tokens.tobytes())
 
 
 def _check_same(saved: dict[str, Any], current: dict[str, Any]) -> None:
