@@ -34,12 +34,13 @@ def beam_search(
 ) -> list[Beam]:
     """The `beams` best texts found after the prompt, best first.
 
-    At each step every live text is continued by every token, and the `beams` likeliest of all these live on; those that a stop token ends are set aside.
-    Texts end with a stop token or at `max_new_tokens`, and are ranked by log-probability / length ** length_penalty: 0 ranks by probability, which
-    favours short texts, since every token costs; 1 ranks by the mean of a token; above 1 long texts are favoured.
+    At each step every live text is continued by every token, and the `beams` likeliest of all these live on; those that a stop
+    token ends are set aside. Texts end with a stop token or at `max_new_tokens`, and are ranked by log-probability / length **
+    length_penalty: 0 ranks by probability, which favours short texts, since every token costs; 1 ranks by the mean of a token;
+    above 1 long texts are favoured.
 
-    With as many beams as there are texts this is exhaustive, and the best text is certain; with 1 it is greedy. (Likeliest is not best: a likely text is often a dull one, see
-    Holtzman et al. 2020.)
+    With as many beams as there are texts this is exhaustive, and the best text is certain; with 1 it is greedy. (Likeliest is
+    not best: a likely text is often a dull one, see Holtzman et al. 2020.)
     """
     if beams < 1:
         raise ValueError(f"beams = {beams}: it must be at least 1 (1 is greedy)")

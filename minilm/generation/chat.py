@@ -23,10 +23,12 @@ class Turn:
 class Conversation:
     """Keeps the turns, and lays the last of them out for the model within its context.
 
-    With a chat template whose special tokens the tokenizer has, turns are laid out by it, after the system message. Other models know nothing of turns: they
-    go on with text, the person's and their own, until they end it; the next message then begins a new text (`chats` tells which of the two it is).
+    With a chat template whose special tokens the tokenizer has, turns are laid out by it, after the system message. Other
+    models know nothing of turns: they go on with text, the person's and their own, until they end it; the next message then
+    begins a new text (`chats` tells which of the two it is).
 
-    A quarter of the context is left for the answer. Turns that don't fit into the rest are forgotten whole, oldest first; the system message stays.
+    A quarter of the context is left for the answer. Turns that don't fit into the rest are forgotten whole, oldest first; the
+    system message stays.
     """
 
     def __init__(self, writer: Writer, system: str | None = None) -> None:
@@ -40,7 +42,8 @@ class Conversation:
             self.stop_tokens.add(closing)
         if system is not None and not self.chats:
             raise ValueError(
-                "this model has no chat template that its tokenizer knows, so a system message would be text like any other: leave it out"
+                "this model was not taught to chat (its tokenizer lacks the chat template's special tokens), "
+                "and a system message would be text like any other: leave it out"
             )
         self.system = system
         self.context_length = writer.model.config.context_length

@@ -54,15 +54,15 @@ def generate(
     """Go on from each prompt (a list of ids) with up to `max_new_tokens` tokens; prompts may differ in length.
 
     - `sampling` None draws from the model's own distribution; `Sampling(temperature=0)` is greedy.
-    - Prompt i draws from a source of chance of its own, seeded with seed + i: what is written does not depend on the other prompts, nor on
-      the random numbers of the caller, which stay as they are.
-    - `stop_strings` end a text also where several tokens make them up, and are not part of it; they and `Generation.text` need the `tokenizer`. Ids that
-      it does not know are never chosen.
-    - `confidence` ends a text where the model becomes unsure. If several things end it at one token, this is the order: stop token, stop
-      string, confidence, length.
+    - Prompt i draws from a source of chance of its own, seeded with seed + i: what is written does not depend on the other
+      prompts, nor on the random numbers of the caller, which stay as they are.
+    - `stop_strings` end a text also where several tokens make them up, and are not part of it; they and `Generation.text` need
+      the `tokenizer`. Ids that it does not know are never chosen.
+    - `confidence` ends a text where the model becomes unsure. If several things end it at one token, this is the order: stop
+      token, stop string, confidence, length.
     - A repetition penalty knows the tokens that the model sees, those of the prompt included.
-    - `use_cache` None: wherever the model can be cached; both ways give the same. Past the model's context_length the oldest tokens are
-      dropped (see `Context`).
+    - `use_cache` None: wherever the model can be cached; both ways give the same. Past the model's context_length the oldest
+      tokens are dropped (see `Context`).
     - `pad_token`: for models with a flat head, what stands before a prompt shorter than the window.
 
     The model is only read: no gradient, no dropout, and its training mode is as before.
@@ -70,8 +70,7 @@ def generate(
     if len(prompts) and not hasattr(prompts[0], "__len__"):
         raise TypeError("prompts is one list of ids and must be a list of prompts: pass [prompt]")
     texts = [_Text(ids, stop_strings, tokenizer, confidence, seed + i) for i, ids in enumerate(prompts)]
-    order = _batches(model, texts)
-    for batch in order:
+    for batch in _batches(model, texts):
         for _ in _write(model, batch, max_new_tokens, sampling, stop_tokens, tokenizer, use_cache, pad_token):
             pass
     return [text.generation for text in texts]
@@ -103,8 +102,8 @@ def stream(
 ) -> Stream:
     """`generate` for one prompt, piece by piece as tokens come.
 
-    A piece is never empty, never ends within a character, and never holds a part of a stop string; all pieces joined are `Generation.text`.
-    The model may be used, or trained, between two pieces.
+    A piece is never empty, never ends within a character, and never holds a part of a stop string; all pieces joined are
+    `Generation.text`. The model may be used, or trained, between two pieces.
     """
     text = _Text(prompt, stop_strings, tokenizer, confidence, seed)
     steps = _write(model, [text], max_new_tokens, sampling, stop_tokens, tokenizer, use_cache, pad_token)
@@ -197,12 +196,20 @@ def _write(
     for token in stop_tokens:
         if not isinstance(token, int):
             raise TypeError(f"stop_tokens holds {token!r}: give the id, such as tokenizer.special_tokens['<end>']")
-    sampling = sampling or Sampling()
-    stop_tokens = frozenset(stop_tokens)
-    limit = None if tokenizer is None else tokenizer.vocab_size
     reader = Reader(model, [text.prompt for text in texts], use_cache, pad_token, room=max_new_tokens)
-    modules = list(model.modules())
-    active = texts
+    limit = None if tokenizer is None else tokenizer.vocab_size
+    return _steps(reader, texts, max_new_tokens, sampling or Sampling(), frozenset(stop_tokens), limit)
+
+
+def _steps(
+    reader: Reader,
+    active: list[_Text],
+    max_new_tokens: int,
+    sampling: Sampling,
+    stop_tokens: frozenset[int],
+    limit: int | None,
+) -> Iterator[list[str]]:
+    modules = list(reader.model.modules())
     for step in range(max_new_tokens):
         with only_reading(modules):
             logits = reader.logits()[:, :limit]
@@ -210,16 +217,15 @@ def _write(
             log_probs, confidences = _record(logits, tokens, active)
         chosen = tokens.tolist()
         last = step == max_new_tokens - 1
-        pieces = [
+        yield [
             text.add(token, log_prob, sure, stop_tokens, last)
             for text, token, log_prob, sure in zip(active, chosen, log_probs, confidences, strict=True)
         ]
-        yield pieces
         reader.append(chosen)
         left = [row for row, text in enumerate(active) if not text.done]
         if not left:
             return
-        if len(left) < len(active):
+        if len(left) < len(active):  # who is done costs nothing more
             reader.select(left)
             active = [active[row] for row in left]
 

@@ -14,13 +14,13 @@ from minilm.model import LanguageModel
 class Context:
     """Which tokens of a text a model sees when it chooses the next one: a function of the text's length alone.
 
-    Up to `context_length` tokens are seen whole. Past it the oldest are dropped, a quarter of the context at a time, so that a cache
-    must be filled anew once in so many tokens and not at each; the rest is read as if the text began there, so that positions stay within
-    those that training saw. What attention always sees (sinks, a prefix) stays in front.
+    Up to `context_length` tokens are seen whole. Past it the oldest are dropped, a quarter of the context at a time, so that a
+    cache must be filled anew once in so many tokens and not at each; the rest is read as if the text began there, so that
+    positions stay within those that training saw. What attention always sees (sinks, a prefix) stays in front.
 
     - A model that can't be cached reads everything again at each token anyway: it sees exactly the last context_length tokens.
-    - A model whose attention has a window no longer than context_length, no sinks, and positions that only tell distances (rotary, relative, ALiBi, none) forgets by
-      itself: nothing is ever dropped.
+    - A model whose attention has a window no longer than context_length, no sinks, and positions that only tell distances
+      (rotary, relative, ALiBi, none) forgets by itself: nothing is ever dropped.
     """
 
     def __init__(self, config: ModelConfig, cacheable: bool) -> None:
@@ -148,8 +148,9 @@ class Reader:
 def arrange_for_writing(model: LanguageModel) -> LanguageModel:
     """Store each matrix of the model column by column, and return the model: the same numbers, read faster by one token at a time.
 
-    Writing is bound by how fast the weights come out of memory, and PyTorch's product of one row with a matrix streams this order better (a fifth
-    to a tenth of the time of a step on the CPU). Shapes, values and what is saved stay as they are. Training may become slower: it is for models that only write.
+    Writing is bound by how fast the weights come out of memory, and PyTorch's product of one row with a matrix streams this
+    order better (a fifth to a tenth of the time of a step on the CPU). Shapes, values and what is saved stay as they are.
+    Training may become slower: it is for models that only write.
     """
     for parameter in model.parameters():
         if parameter.dim() == 2:

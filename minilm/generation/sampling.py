@@ -21,7 +21,7 @@ from minilm.config import Config
 def apply_repetition_penalty(
     logits: Float[Tensor, "*batch vocab"], previous_ids: Int[Tensor, "*batch seen"], penalty: float
 ) -> Float[Tensor, "*batch vocab"]:
-    """Make tokens that were already there less likely: divide positive logits by the penalty, multiply negative ones (Keskar et al. 2019).
+    """Make tokens that were there less likely: positive logits are divided by the penalty, negative ones multiplied (Keskar et al. 2019).
 
     A token counts once, however often it was there. Negative ids in `previous_ids` are padding and count for nothing.
     1 changes nothing; below 1 repetition is rewarded. The result depends on where zero lies, although softmax does not: the
@@ -58,8 +58,9 @@ def keep_top_k(logits: Float[Tensor, "*batch vocab"], k: int) -> Float[Tensor, "
 def keep_top_p(logits: Float[Tensor, "*batch vocab"], p: float) -> Float[Tensor, "*batch vocab"]:
     """Keep the fewest likeliest tokens that together have at least the probability p (nucleus sampling, Holtzman et al. 2020).
 
-    In other words: from the unlikely end, refuse tokens as long as their probabilities add up to no more than 1 - p. The likeliest always stays,
-    so p = 0 leaves one token; p = 1 keeps all. Which of equal tokens at the border stay is up to the sort, as in transformers.
+    In other words: from the unlikely end, refuse tokens as long as their probabilities add up to no more than 1 - p. The
+    likeliest always stays, so p = 0 leaves one token; p = 1 keeps all. Which of equal tokens at the border stay is up to the
+    sort, as in transformers.
     """
     check_share("top_p", p)
     if p == 1:

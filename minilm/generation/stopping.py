@@ -39,9 +39,9 @@ def confidence(logits: Float[Tensor, "*batch vocab"], measure: Measure = "top1")
 class ConfidenceStop(Config):
     """Stop when the model has become unsure (SLiM's dynamic output length; SLiM states the idea, the rule is ours).
 
-    The confidence c_t of each token (see `confidence`) is smoothed, e_t = smoothing * e_(t-1) + (1 - smoothing) * c_t with e_1 = c_1.
-    Writing stops after token t when t >= min_new_tokens and e was below the threshold at `patience` tokens in a row, counted from
-    token min_new_tokens on.
+    The confidence c_t of each token (see `confidence`) is smoothed, e_t = smoothing * e_(t-1) + (1 - smoothing) * c_t with e_1
+    = c_1. Writing stops after token t when t >= min_new_tokens and e was below the threshold at `patience` tokens in a row,
+    counted from token min_new_tokens on.
 
     Threshold 0 never stops. Threshold 1 stops at min_new_tokens: no confidence is enough then, and there is nothing to be
     patient for. A model that finds all tokens alike is stopped after min_new_tokens + patience - 1.

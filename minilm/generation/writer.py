@@ -16,8 +16,9 @@ PAD_TOKENS = ("<pad>", "<|pad|>")
 class Writer:
     """Writes on from text.
 
-    A tokenizer with an `<end>` (or GPT-2's `<|endoftext|>`) was trained with it before and after each text: so the writer puts it before the prompt, and stops where the
-    model writes it. `end` names another special token, or None for no such thing. Models with a flat head read bare windows of text and get none unless named.
+    A tokenizer with an `<end>` (or GPT-2's `<|endoftext|>`) was trained with it before and after each text: so the writer puts
+    it before the prompt, and stops where the model writes it. `end` names another special token, or None for no such thing.
+    Models with a flat head read bare windows of text and get none unless named.
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, *, end: str | None = "auto") -> None:
