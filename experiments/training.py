@@ -1,7 +1,7 @@
 """The ledger of lesson 06: its experiments over five seeds, run from the lesson's own cells.
 
 python -m experiments.training            everything (about five minutes with one thread)
-python -m experiments.training warmup     one experiment: optimizers, gains, warmup, accident, stories
+python -m experiments.training warmup     one experiment: optimizers, gains, warmup, accident, remedies, stories
 """
 
 import math
@@ -48,6 +48,34 @@ def accident(names: dict[str, Any]) -> None:
         line(f"clip {clip}: rise", [(sum(run[121:141]) - sum(run[100:120])) / 20 for run in runs])
 
 
+def remedies(names: dict[str, Any]) -> None:
+    """Nats above the floor of pairs after 600 noisy steps, by how the rate ends."""
+    walk, new_run, torch, training = (names[name] for name in ("walk", "new_run", "torch", "training"))
+    found: dict[str, list[float]] = {}
+    for seed in SEEDS:
+        table, optimizer = new_run()
+        average, constant = torch.zeros_like(table), []
+        for excess in walk(table, optimizer, 600, seed=seed):
+            average.lerp_(table.detach(), 0.02)
+            constant.append(excess)
+        rule = training.Plateau(patience=80, shrink=0.1)
+        dropped = []
+        for excess in walk(*new_run(), 600, lambda step, rule=rule: rule.factor, seed=seed):
+            dropped.append(excess)
+            rule.update(excess)
+        rows = {
+            "constant": last(constant, 50),
+            "average": names["loss_and_gradient"](average)[0] - names["pair_floor"],
+            "plateau": dropped[-1],
+            "cosine": list(walk(*new_run(), 600, lambda s: 0.5 * (1 + math.cos(math.pi * s / 600)), seed=seed))[-1],
+            "WSD": list(walk(*new_run(), 600, lambda s: min(1.0, 1 - (s - 480) / 121), seed=seed))[-1],
+        }
+        for name, value in rows.items():
+            found.setdefault(name, []).append(value)
+    for name, values in found.items():
+        line(name, values, digits=4)
+
+
 def stories(names: dict[str, Any]) -> None:
     """Bits a story above the floor after the lesson's run; then leaks and over-fitting, each from the trained model."""
     held_rows, floor = names["held_rows"], names["floor"]
@@ -79,6 +107,7 @@ def main() -> None:
         "gains": gains,
         "warmup": warmup,
         "accident": accident,
+        "remedies": remedies,
         "stories": stories,
     }
     names = definitions("06_training")

@@ -38,6 +38,10 @@ def test_without_a_mask_training_goes_below_the_floor_and_writing_is_broken():
         ("02_embeddings", {"fit", "surprise", "Table", "Bag"}),
         ("04_block", {"train"}),
         ("05_model", {"first_loss", "fit", "bits_a_story", "learn_echoes", "excess", "floor", "rescaled", "windowed"}),
+        (
+            "06_training",
+            {"obvious_try", "gains_after", "deep_trial", "accident", "walk", "leaky", "overfit", "story_run"},
+        ),
     ],
 )
 def test_the_other_lessons_give_their_ledgers_what_they_need(lesson, needed):
