@@ -125,6 +125,11 @@ class TestGenerate:
     def test_a_prompt_far_longer_than_the_context(self, base: str) -> None:
         assert run("generate", base, "-", 3, "--no-echo", input="Mia had a kite. " * 5000).exit_code == 0
 
+    def test_prompts_that_begin_with_a_dash(self, base: str) -> None:
+        assert run("generate", base, "- one kite", 3).stdout.startswith("- one kite")
+        assert run("generate", base, "--seed", 1, "--", "--top-k", 3).stdout.startswith("--top-k")
+        assert run("generate", base, "Mia", 30, "--stop", "- x").exit_code == 0
+
     def test_lone_surrogates_and_control_characters(self, base: str) -> None:
         for prompt in ("a\udcffb", "a\ud83db", "\x1b[2J\x00\x07", "🙂\u202e"):
             assert run("generate", base, prompt, 3).exit_code == 0

@@ -70,20 +70,24 @@ Ctrl-C   stop the answer"""
 
 
 class WritingCommand(TyperCommand):
-    """A command that takes -1 for the number it is and not for an option, so that we can say what is wrong with it."""
+    """A command that takes -1 for the number and "- one" for the text that it is, and not for an option."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words of the usage line."""
         return ["[OPTIONS]", *(each.metavar or "" for each in self.params if each.param_type_name == "argument")]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments, negative numbers that are no option's value with a real minus sign, which begins no option."""
+        """Read the arguments, those that only look like an option behind a NO_OPTION."""
         before = ["", *args]
-        return super().parse_args(ctx, [_minus(arg, previous) for previous, arg in zip(before, args, strict=False)])
+        return super().parse_args(ctx, [_mark(arg, previous) for previous, arg in zip(before, args, strict=False)])
 
 
-def _minus(arg: str, previous: str) -> str:
-    return "−" + arg[1:] if arg[:1] == "-" and arg[1:].isdigit() and not previous.startswith("--") else arg
+NO_OPTION = "\0"  # which no argument can hold
+
+
+def _mark(arg: str, previous: str) -> str:
+    looks = arg[:1] == "-" and (arg[1:].isdigit() or any(map(str.isspace, arg))) and not arg.startswith("--")
+    return NO_OPTION + arg if looks and not previous.startswith("--") else arg
 
 
 @app.command(cls=WritingCommand)
@@ -113,16 +117,16 @@ def generate(
 ) -> None:
     """Go on from a text: minilm generate story "One morning" 200
 
-    The text goes to standard output, a line about it to standard error. A prompt that begins with - comes after --.
+    The text goes to standard output, a line about it to standard error. A prompt that looks like an option comes after --.
     """
     from minilm.generation import Writer
 
-    most = whole_number("N", n)
+    most = whole_number("N", n.removeprefix(NO_OPTION))
     seed = secrets.randbelow(2**31) if seed is None else seed
     sampling = make_sampling(temperature, top_k, top_p, min_p, repetition_penalty, greedy)
     rule = make_confidence(confidence, patience, min_new)
     stops = make_stops(stop)
-    text = read_prompt(prompt)
+    text = read_prompt(prompt.removeprefix(NO_OPTION))
     set_threads(threads)
     writer = Writer(*load(model))
     prepare_output()
@@ -271,7 +275,7 @@ def load(model: str) -> Any:
 def whole_number(name: str, text: str) -> int:
     """A number from 1 on, as typed."""
     try:
-        number = int(text.replace("−", "-"))
+        number = int(text)
     except ValueError:
         fail(f"{name} = {text!r} is no whole number: give the largest number of tokens to write, such as 200.")
     if number < 1:
