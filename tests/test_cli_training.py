@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from minilm import cli, zoo
 from minilm.cli import held_out, options, run_file, runs, training
-from minilm.cli.corpus import END, SPECIAL_TOKENS, learn_tokenizer, open_corpus, write_corpus
+from minilm.cli.corpus import END, SPECIAL_TOKENS, learn_tokenizer, open_corpus, split_documents, write_corpus
 from minilm.cli.run_file import DataConfig, TokenizerConfig
 from minilm.model import LanguageModel
 from minilm.tokenizer import BPETokenizer
@@ -71,6 +72,7 @@ def test_pretrain_leaves_a_model_that_loads_with_its_tokenizer(run, tmp_path):
     model, tokenizer = LanguageModel.load(tmp_path / "out"), BPETokenizer.load(tmp_path / "out/tokenizer.json")
     assert model.config.vocab_size == tokenizer.vocab_size == 300
     assert (model.config.dim, model.config.num_layers, model.config.context_length) == (16, 1, 16)
+    assert model.config.feed_forward.hidden == 64  # as wide for 16 as slim's for 256
     assert tokenizer.decode(tokenizer.encode("cats")) == "cats"
     assert "it writes: Line" in said
     assert 'minilm generate out "Line 0 of" 100' in said
@@ -90,12 +92,14 @@ def test_the_curve_has_the_loss_and_what_was_held_out(run, tmp_path):
 
 
 def test_a_run_file_repeats_the_run_to_the_last_bit(run, tmp_path):
-    pretrain(run, "text.txt", 1, "first", "--seed", 5, "--clip", 0, "--ema", 0.9)
+    pretrain(run, "text.txt", 1, "first", "--seed", 5, "--clip", 0, "--ema", 0.9, "--checkpoint-minutes", 2)
     status, said = run("pretrain", "--config", "first/run.toml", "second")
     assert status == 0, said
     files = ("model.safetensors", "tokenizer.json", "run.toml", "training.json")
     assert all((tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes() for name in files)
-    assert 'clip = "none"' in (tmp_path / "first/run.toml").read_text()
+    written = (tmp_path / "first/run.toml").read_text()
+    assert 'clip = "none"' in written
+    assert "checkpoint_seconds = 120.0" in written
 
 
 def test_stories_are_documents_and_measured_against_their_floor(run, tmp_path):
@@ -144,10 +148,12 @@ def test_flat_heads_learn_the_token_after_each_window(run, tmp_path, preset):
         "--log-every",
         "1",
     ]
-    status, said = run("pretrain", "text.txt", "out", "--steps", 4, "--preset", preset, *sizes)
+    status, said = run("pretrain", "text.txt", 1, "out", 400, "--preset", preset, *sizes)
     assert status == 0, said
     rows = read_curve(tmp_path / "out/curve.csv")
-    assert rows[-1]["tokens"] == 4 * 16  # one target a window
+    tokens = int(re.search(r"([\d,]+) tokens", said)[1].replace(",", ""))
+    learned = tokens - int(tokens * 0.05)
+    assert rows[-1]["tokens"] == learned - 8  # an epoch is every window, and each has one target
     assert rows[-1]["held_out_loss"] > 0
 
 
@@ -176,6 +182,13 @@ def test_damage_is_counted_and_documents_are_found(tmp_path):
     (tmp_path / "data/tokens.bin").write_bytes(b"\0\0")
     with pytest.raises(ValueError, match="not whole"):
         open_corpus(tmp_path / "data", tokenizer)
+
+
+def test_a_separator_that_two_pieces_share_is_found():
+    assert list(split_documents(["one\n<|end", "oftext|>\ntwo", " more<|endoftext|>  "], "<|endoftext|>")) == [
+        "one",
+        "two more",
+    ]
 
 
 def test_running_text_keeps_every_token_between_two_ends(tmp_path):

@@ -102,7 +102,7 @@ def write_corpus(
         separator, texts = _find_separator(data.separator, texts)
         texts = counted.watch(texts)
         if separator is not None:
-            texts = _split(texts, separator)
+            texts = split_documents(texts, separator)
         if separator is not None or corpora.needs_no_fetching(data.text):
             chunks = _documents(texts, tokenizer, end, counted)
         else:
@@ -151,7 +151,7 @@ def _find_separator(given: str | None, texts: Iterator[str]) -> tuple[str | None
     return found, itertools.chain([first], texts)
 
 
-def _split(texts: Iterable[str], separator: str) -> Iterator[str]:
+def split_documents(texts: Iterable[str], separator: str) -> Iterator[str]:
     """Documents between separators, without the white space around them."""
     rest = ""
     for text in texts:
