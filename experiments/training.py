@@ -38,7 +38,9 @@ def gains(names: dict[str, Any]) -> None:
 def warmup(names: dict[str, Any]) -> None:
     """The loss of 12 layers after 100 steps."""
     for name, settings in {"post-norm": (0, False), "post-norm, warm-up": (40, False), "pre-norm": (0, True)}.items():
-        line(name, [last(names["deep_trial"](*settings, seed=seed)) for seed in SEEDS])
+        runs = [names["deep_trial"](*settings, seed=seed) for seed in SEEDS]
+        line(name, [last(losses) for losses, _ in runs])
+        line(f"{name}: likeness", [alike for _, alike in runs])
 
 
 def accident(names: dict[str, Any]) -> None:

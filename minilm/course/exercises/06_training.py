@@ -37,6 +37,11 @@ def _unsafe_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return _kept_mean(-own.log(), targets)
 
 
+def _log_of_softmax(logits: Tensor, targets: Tensor) -> Tensor:
+    own = logits.softmax(-1).gather(-1, targets.where(targets != IGNORE, 0)[..., None])[..., 0]
+    return _kept_mean(-own.log(), targets)
+
+
 def _shifted_again(logits: Tensor, targets: Tensor) -> Tensor:
     return training.cross_entropy(logits[:, :-1], targets[:, 1:])
 
@@ -79,6 +84,11 @@ exercise(
             _unsafe_loss,
             """Right for small logits. At 100 and more, exp leaves the range of 32 bits: inf / inf is no number, and one such batch
             ruins a run. Take the maximum out first, or use `torch.logsumexp`.""",
+        ),
+        wrong(
+            _log_of_softmax,
+            """Softmax first, then the logarithm: a probability below about 1e-45 becomes 0, and its logarithm infinite. Never take a
+            probability on the way: `log_softmax`, or lse - logit.""",
         ),
         wrong(
             lambda logits, targets: _filled(_losses(logits, targets), targets).mean(),
@@ -204,6 +214,11 @@ exercise(
             there: final + (1 - final) * cosine.""",
         ),
         wrong(
+            lambda step, warmup, total, final: _cosine(step, warmup, total, final, rise=(step + 1) / max(warmup, 1)),
+            """Your warm-up is one step ahead: (step + 1) / warmup is for steps counted from 0. Here the first update is step 1, and
+            its factor is 1 / warmup.""",
+        ),
+        wrong(
             lambda step, warmup, total, final: _cosine(step, warmup, total, final, rise=1.0),
             """There is no warm-up: before step `warmup` the factor is step / warmup, in a line from 0.""",
         ),
@@ -281,6 +296,15 @@ exercise(
         wrong(
             lambda step, warmup, stable, decay, final: _wsd(step, warmup, stable, decay, final, after=1.0),
             """After the decay your rate is the peak again: the first further step would undo the whole decay. It stays at `final`.""",
+        ),
+        wrong(
+            lambda step, warmup, stable, decay, final: (
+                final + (1 - final) * (1 - (step - warmup - stable) / decay)
+                if step >= warmup + stable and decay
+                else _wsd(step, warmup, stable, decay, final)
+            ),
+            """Your line goes on after its end, below `final` and below 0: with a negative rate a run climbs the hill it came down.
+            From step warmup + stable + decay on the factor is `final`.""",
         ),
         wrong(
             lambda step, warmup, stable, decay, final: (
@@ -511,7 +535,12 @@ def _use_optimizer(
             optimizer.lr = settings["lr"] / 10
         optimizer.zero_grad()
         (torch.cat([p.flatten() for p in weights]) * gradient).sum().backward()
-        optimizer.step()
+        try:
+            optimizer.step()
+        except (TypeError, AttributeError) as error:
+            if not idle:
+                raise
+            raise ValueError("one parameter took no part in the loss, so its grad is None: leave it out") from error
         after.append(torch.cat([p.detach().flatten() for p in [*weights, *unused]]))
     return torch.stack(after)
 
@@ -656,7 +685,7 @@ def _use_accumulation(answer: Callable[..., Any], batches: list[Pair]) -> dict[s
     torch.manual_seed(5)
     model = nn.Sequential(nn.Embedding(6, 3), nn.Linear(3, 6))
     loss = answer(model, batches)
-    found: dict[str, Any] = {"loss": float(loss)}
+    found: dict[str, Any] = {"loss": loss.item() if isinstance(loss, Tensor) else float(loss)}
     for name, parameter in zip(("table", "head", "bias"), model.parameters(), strict=True):
         gradient = parameter.grad
         found[f"gradient of the {name}"] = torch.zeros_like(parameter) if gradient is None else gradient.detach()
