@@ -141,26 +141,47 @@ class TrueDistribution:
         return -math.fsum(p * math.log(p) for p in self.probabilities.values())
 
 
-def true_next_tokens(grammar: Grammar, tokenizer: Tokenizer, prefix: str) -> dict[int, float] | None:
-    """The exact probability of every next token after the beginning of a story, the end token included.
+def true_next_tokens(grammar: Grammar, tokenizer: Tokenizer, prefix: str) -> dict[int, float]:
+    """The exact probability of every next token after the tokens of a story's beginning, the end token included.
 
-    None where the question has no exact answer at this place: inside of a word, where the tokens of the next characters depend on what comes
-    after them, and where the tokens before would have been others, had the story gone on otherwise.
+    It is that of the tokens seen, not of the letters: after the tokens " made" and " a" the next can't be an "n", where " an" is a
+    token of its own. So words are told apart, as the tokenizer cuts them, and each word's probability goes to its next token: the last word of the prefix may
+    be whole, or the beginning of a longer one whose tokens begin alike.
 
-    The grammar is walked on until the next word (as the tokenizer cuts words) is whole; each word's probability goes to its first token.
+    EvaluationError if no story begins with the prefix, or none is cut there, or the tokenizer has no end token.
     """
     end_id = next((tokenizer.special_tokens[name] for name in END_TOKENS if name in tokenizer.special_tokens), None)
-    if end_id is None or not _is_border(grammar, tokenizer, prefix):
-        return None
+    if end_id is None:
+        raise EvaluationError("this tokenizer has no end token, so it cannot say that a story ends")
     found: dict[int, float] = {}
-    for word, probability in next_words(grammar, tokenizer, prefix).items():
-        token = end_id if word == stories.END else tokenizer.encode(word)[0]
+
+    def add(token: int, probability: float) -> None:
         found[token] = found.get(token, 0.0) + probability
-    return found
+
+    whole = 1.0
+    if prefix and _cuts_words(tokenizer):
+        last = pre_tokenize(prefix, tokenizer.pre_tokenizer)[-1]
+        ids = tokenizer.encode(last)
+        candidates = next_words(grammar, tokenizer, prefix[: -len(last)])
+        whole = candidates.pop(last, 0.0)
+        for word, probability in candidates.items():
+            longer = tokenizer.encode(word)
+            if word != stories.END and len(longer) > len(ids) and longer[: len(ids)] == ids:
+                add(longer[len(ids)], probability)
+    if whole:
+        for word, probability in next_words(grammar, tokenizer, prefix).items():
+            add(end_id if word == stories.END else tokenizer.encode(word)[0], whole * probability)
+    total = math.fsum(found.values())
+    if not total:
+        raise EvaluationError(f"no {grammar.name} story has a token that ends with {prefix[-60:]!r}")
+    return {token: p / total for token, p in sorted(found.items(), key=lambda item: -item[1])}
 
 
 def next_words(grammar: Grammar, tokenizer: Tokenizer, prefix: str) -> dict[str, float]:
-    """The exact probability of every next word after the beginning of a story, a word being what the tokenizer never merges across."""
+    """The exact probability of every next word after whole words of a story; a word is what the tokenizer never merges across.
+
+    That the last word of the prefix is whole is taken as known, so what would make it longer is left out.
+    """
     found: dict[str, float] = {}
     start = len(prefix)
     agenda: list[tuple[Node | None, Held, str, float]] = [(grammar.start, {}, "", 1.0)]
@@ -180,10 +201,17 @@ def next_words(grammar: Grammar, tokenizer: Tokenizer, prefix: str) -> dict[str,
             shared = min(len(text), start)
             if text[len(printed) : shared] == prefix[len(printed) : shared]:
                 agenda.append((branch.next, branch.held, text, probability * branch.probability))
+    if prefix and _cuts_words(tokenizer):
+        last = pre_tokenize(prefix, tokenizer.pre_tokenizer)[-1]
+        found = {word: p for word, p in found.items() if word == stories.END or _begins_anew(tokenizer, last, word)}
     total = math.fsum(found.values())
     if not total:
-        raise EvaluationError(f"no {grammar.name} story begins with {prefix[-60:]!r}")
+        raise EvaluationError(f"no {grammar.name} story begins with the words {prefix[-60:]!r}")
     return {word: p / total for word, p in sorted(found.items(), key=lambda item: -item[1])}
+
+
+def _begins_anew(tokenizer: Tokenizer, last: str, word: str) -> bool:
+    return pre_tokenize(last + word, tokenizer.pre_tokenizer)[0] == last
 
 
 def _whole_word(tokenizer: Tokenizer, text: str, ended: bool) -> str | None:
@@ -199,18 +227,9 @@ def _cuts_words(tokenizer: Tokenizer) -> bool:
     return not isinstance(tokenizer, ByteTokenizer | CharTokenizer)
 
 
-def _is_border(grammar: Grammar, tokenizer: Tokenizer, prefix: str) -> bool:
-    """Whether the tokens of the prefix are the same whatever follows."""
-    if not prefix or not _cuts_words(tokenizer):
-        return True
-    last = pre_tokenize(prefix, tokenizer.pre_tokenizer)[-1]
-    following = grammar.next_char(prefix)
-    return all(c == stories.END or pre_tokenize(last + c, tokenizer.pre_tokenizer)[0] == last for c in following)
-
-
 @dataclass(frozen=True)
 class TruthReport:
-    """A model beside the true distribution of the next token, at places of stories where that is known exactly; `print` it.
+    """A model beside the true distribution of the next token, where words of stories end and the grammar has a choice; `print` it.
 
     `calibration` has one prediction for each token that the model or the grammar gives more than `least`, at every place: what the model says, and
     the true probability. `divergence` is the mean KL(p || q) in nats, `distance` the mean total variation; `mass_off` the probability that
@@ -247,7 +266,7 @@ def truth_report(
 ) -> TruthReport:
     """Compare the model's distribution of the next token with the grammar's, at the first `places` choices of some stories.
 
-    Only places with a true entropy above 0.01 nats are taken, where the true distribution of tokens is exact (see `true_next_tokens`).
+    Places are those where a word ends and the next token is open: the likeliest has less than 0.998.
     """
     grammar = stories.grammar(size)
     said: list[Tensor] = []
@@ -257,7 +276,7 @@ def truth_report(
     for text in texts:
         for prefix, q in _open_places(model, tokenizer, grammar, text):
             p = true_next_tokens(grammar, tokenizer, prefix)
-            if p is None or max(p.values()) > 0.998:
+            if max(p.values()) > 0.998:
                 continue
             truth = torch.zeros_like(q)
             truth[list(p)] = torch.tensor(list(p.values()), dtype=torch.float64)
@@ -295,6 +314,7 @@ def _open_places(
     for word, length in zip([*words, ""], [*lengths, 1], strict=True):
         if token >= len(ids):
             return
-        if any(each > FORCED for each in bits[character : character + max(1, len(word))]):
+        # The letter after the word counts, too: whether "a" was whole is told by what follows it.
+        if any(each > FORCED for each in bits[character : character + len(word) + 1]):
             yield text[:character], probabilities[token]
         character, token = character + len(word), token + length

@@ -107,14 +107,14 @@ class StoryReport:
     @property
     def leak(self) -> bool:
         """Whether the model is below the floor by more than 3 standard errors, which an honest one cannot be."""
-        return self.excess < -3 * self.error
+        return self.excess < -3 * self.error - 1e-6 * self.floor  # the last part is rounding
 
     @property
     def verdict(self) -> Verdict:
         """Above the floor, at it (within 3 standard errors), or below it, which is impossible without a leak."""
         if self.leak:
             return "below the floor: a leak"
-        return "above the floor" if self.excess > 3 * self.error else "at the floor"
+        return "above the floor" if self.excess > 3 * self.error + 1e-6 * self.floor else "at the floor"
 
     def __str__(self) -> str:
         share = self.choice_tokens / self.tokens
