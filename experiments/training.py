@@ -22,7 +22,7 @@ def last(losses: list[float], steps: int = 10) -> float:
 def optimizers(names: dict[str, Any]) -> None:
     """The loss after 100 steps of plain descent at several rates, and of AdamW."""
     torch, obvious_try = names["torch"], names["obvious_try"]
-    for rate in (0.1, 0.3, 1.0, 3.0):
+    for rate in (0.03, 0.1, 0.3, 1.0, 3.0):
         line(f"plain descent, rate {rate}", [last(obvious_try(torch.optim.SGD, rate, seed)) for seed in SEEDS])
     line("AdamW, rate 0.01", [last(obvious_try(torch.optim.AdamW, 0.01, seed)) for seed in SEEDS])
 

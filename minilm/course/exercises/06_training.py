@@ -431,7 +431,7 @@ class MyAdamW:
             gradient = self.gradient(p)
             m.mul_(self.betas[0]).add_((1 - self.betas[0]) * gradient)
             v.mul_(self.betas[1]).add_((1 - self.betas[1]) * self.square(gradient, m))
-            p -= self.lr * self.direction(*self.corrected(m, v))
+            p.sub_(self.lr * self.direction(*self.corrected(m, v)))
 
     def decay(self, p: Tensor) -> None:
         p *= 1 - self.lr * self.weight_decay
@@ -629,7 +629,7 @@ exercise(
             """A parameter whose grad is None took no part in the loss. PyTorch leaves it alone, without decay: skip it.""",
         ),
     ],
-    unlocks="GPT-3, Llama and nearly every model since were trained by these ten lines. Lesson 08 trains yours with them.",
+    unlocks="Llama and nearly every language model since were trained by these ten lines. Lesson 08 trains yours with them.",
 )
 
 
@@ -656,7 +656,7 @@ def _accumulate(
         if fresh:
             model.zero_grad()
         part = _summed(model, ids, targets) / divisor(targets)
-        part.backward()  # type: ignore[no-untyped-call]
+        part.backward()
         loss += part.item()
     return loss
 

@@ -55,12 +55,12 @@ class ScheduleDesigner(Widget):
     @property
     def warmup_steps(self) -> int:
         """The steps on the way up."""
-        return round(self.warmup.value * self.steps)
+        return round(float(self.warmup.value) * self.steps)
 
     @property
     def decay_steps(self) -> int:
         """The steps on WSD's way down: what is left of the run at most."""
-        return min(round(self.decay.value * self.steps), self.steps - self.warmup_steps)
+        return min(round(float(self.decay.value) * self.steps), self.steps - self.warmup_steps)
 
     def schedule(self) -> Callable[[int], float]:
         """The present design as a function of the step: `minilm.training`'s own."""

@@ -133,9 +133,9 @@ class TrainingDashboard(Widget):
         low, high = _limits([*losses, *known])
         up = _scale(low, high, 10, TALL - 10)
         parts = [_line(steps, losses, across, up, COLORS["sky"], 1.2)]
-        for values in self.metrics().values():
-            where = [step for step, _ in values]
-            parts.append(_line(where, [value for _, value in values], across, up, COLORS["blue"], 2.2, dots=True))
+        for points in self.metrics().values():
+            where, found = [step for step, _ in points], [value for _, value in points]
+            parts.append(_line(where, found, across, up, COLORS["blue"], 2.2, dots=True))
         for value, word, color in (
             (self.floor, "floor", COLORS["vermillion"]),
             (self.start_loss, "knows nothing", "#777"),
