@@ -266,8 +266,9 @@ def test_the_next_tokens_after_the_last_word_are_those_of_the_tokens_seen(words)
     names = true_next_tokens(grammar, words, "There was a girl named")
     assert sum(names.values()) == pytest.approx(1)
     assert {words.decode([token])[0] for token in names} == {" "}
-    for size, cut in ((420, True), (512, False)):  # " an" is two tokens, then one of its own
-        tokenizer = BPETokenizer.train(stories.generate("easy", 300), vocab_size=size, special_tokens=["<end>"])
+    texts = stories.generate("easy", 300)
+    for more, cut in (([], True), (["an an an an"] * 200, False)):  # " an" is two tokens, then one of its own
+        tokenizer = BPETokenizer.train([*texts, *more], vocab_size=420, special_tokens=["<end>"])
         after = true_next_tokens(grammar, tokenizer, "There was a girl named Mia. Mia made a")
         assert (tokenizer.encode(" an")[0] == tokenizer.encode(" a")[0]) == cut
         assert (tokenizer.encode("n")[0] in after) == cut
@@ -309,8 +310,8 @@ def test_the_context_is_not_scored_and_length_is_normalised_by_bytes():
     report = multiple_choice(model, BYTES, [Question("It was", (" a dog", " an elephant"), 1)])
     assert report.scores[0] == pytest.approx([-6 * math.log(257), -12 * math.log(257)])
     assert report.accuracy == 0
-    norms = [score / len(c) for score, c in zip(report.scores[0], (" a dog", " an elephant"), strict=True)]
-    assert norms[0] == pytest.approx(norms[1])
+    # A byte of either costs the same but for the space, which counts as cost and not as a byte: so the longer choice wins.
+    assert report.accuracy_norm == 1
     longer = multiple_choice(model, BYTES, [Question("In the beginning it was", (" a dog", " an elephant"), 1)])
     assert longer.scores[0] == pytest.approx(report.scores[0])
 

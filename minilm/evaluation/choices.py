@@ -28,7 +28,7 @@ class Question:
     topic: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.choices) < 2 or not all(self.choices):
+        if len(self.choices) < 2 or not all(map(str.strip, self.choices)):
             raise EvaluationError(f"a question needs at least two choices, none of them empty: got {self.choices!r}")
         if not 0 <= self.answer < len(self.choices):
             raise EvaluationError(f"answer = {self.answer}: it counts the choices from 0 to {len(self.choices) - 1}")
@@ -55,7 +55,7 @@ class ChoiceReport:
         """The same by likelihood a byte."""
         found = []
         for question, row in zip(self.questions, self.scores, strict=True):
-            per_byte = [score / len(c.encode()) for score, c in zip(row, question.choices, strict=True)]
+            per_byte = [score / _size(c) for score, c in zip(row, question.choices, strict=True)]
             found.append(_best(per_byte) == question.answer)
         return found
 
@@ -99,6 +99,11 @@ class ChoiceReport:
             right = [r for q, r in zip(self.questions, self.right, strict=True) if q.topic == topic]
             lines.append(f"  {topic:<10}{sum(right) / len(right):>8.1%}   of {len(right)}")
         return "\n".join(lines)
+
+
+def _size(choice: str) -> int:
+    """Bytes, the space before it left out: it is the seam's."""
+    return len(choice.strip().encode())
 
 
 def _best(scores: Sequence[float]) -> int:

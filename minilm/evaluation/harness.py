@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
 from minilm.evaluation.endings import context_and_ending, score_endings
@@ -58,6 +59,8 @@ class MiniLM(LM):  # type: ignore[misc]
             raise EvaluationError("give a model and its tokenizer, or path=FOLDER_OR_ZOO_NAME")
         if model is None or tokenizer is None:
             model, tokenizer = _load(str(path))
+        if device and device.startswith("cuda") and not torch.cuda.is_available():
+            device = None  # what lm-eval's command line asks for unless told otherwise
         self.model = model.to(device) if device else model
         self.writer = Writer(model, tokenizer)
         self.stride = int(stride) if stride is not None else model.config.context_length
@@ -137,7 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # This file runs under the name __main__; the class that lm-eval finds should be the importable one.
-    import minilm.evaluation.harness
-
-    minilm.evaluation.harness.main()
+    main()
