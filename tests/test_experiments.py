@@ -42,6 +42,10 @@ def test_without_a_mask_training_goes_below_the_floor_and_writing_is_broken():
             "06_training",
             {"obvious_try", "gains_after", "deep_trial", "accident", "walk", "leaky", "overfit", "story_run"},
         ),
+        (
+            "07_generation",
+            {"train_model", "story_odds", "many", "are_stories", "two_errors", "SETTINGS", "openness", "where_it_cuts"},
+        ),
     ],
 )
 def test_the_other_lessons_give_their_ledgers_what_they_need(lesson, needed):
