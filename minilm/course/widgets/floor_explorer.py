@@ -134,20 +134,25 @@ class FloorExplorer(Widget):
         ]
 
     def true_bars(self) -> list[Bar]:
-        """What the grammar allowed here: its likeliest next letters."""
+        """What the grammar allowed here: the likeliest letters at the first of the token's letters that was not forced, else at its last."""
         from minilm.data import stories
 
         reading, place = self.reading(), self.place.value
-        before = "".join(reading.tokens[:place])
-        after = list(stories.grammar(self.size).next_char(before).items())
-        came = reading.tokens[place][:1] if place < len(reading.tokens) - 1 else stories.END
+        grammar, before = stories.grammar(self.size), "".join(reading.tokens[:place])
+        token = [stories.END] if place == len(reading.tokens) - 1 else [*reading.tokens[place]]
+        sure = ""  # what had to come anyway, such as the space before a word
+        after = grammar.next_char(before)
+        while len(after) == 1 and len(sure) + 1 < len(token):
+            sure += token[len(sure)]
+            after = grammar.next_char(before + sure)
+        came = token[len(sure)]
         bars = [
-            Bar((Chip(visible(letter), "", ORANGE if letter == came else PLAIN),), f"{p:.3f}", p)
-            for letter, p in after[:SHOWN]
+            Bar((Chip(visible(sure + letter), "", ORANGE if letter == came else PLAIN),), f"{p:.3f}", p)
+            for letter, p in list(after.items())[:SHOWN]
         ]
-        if rest := len(after) - SHOWN:
-            left = sum(p for _, p in after[SHOWN:])
-            bars += [Bar((Chip(f"{rest} more"),), f"{left:.3f}", left)] if rest > 0 else []
+        if len(after) > SHOWN:
+            left = sum(list(after.values())[SHOWN:])
+            bars.append(Bar((Chip(f"{len(after) - SHOWN} more"),), f"{left:.3f}", left))
         return bars
 
     def headline(self) -> str:
@@ -170,7 +175,7 @@ class FloorExplorer(Widget):
             f'<p class="title">{html.escape(self.headline())}</p><p class="facts">{html.escape(KEY)}</p>{chips}'
             f'<p class="title">{html.escape(self.account())}</p><div class="panels">'
             f'<section class="panel" aria-label="model"><p class="title">The model expected</p>{bars_to_html(self.model_bars(), ("token", "p"))}</section>'
-            f'<section class="panel" aria-label="truth"><p class="title">The grammar allows (first letter)</p>{bars_to_html(self.true_bars(), ("letter", "p"))}</section></div>'
+            f'<section class="panel" aria-label="truth"><p class="title">The grammar allows</p>{bars_to_html(self.true_bars(), ("beginning", "p"))}</section></div>'
         )
 
     def picture(self) -> Figure:
@@ -185,7 +190,7 @@ class FloorExplorer(Widget):
         sheet.text("The model expected")
         sheet.bars(self.model_bars(), chips_wide=18)
         sheet.space(0.3)
-        sheet.text("The grammar allows (first letter)")
+        sheet.text("The grammar allows")
         sheet.bars(self.true_bars(), chips_wide=18)
         return sheet.figure()
 
