@@ -16,7 +16,7 @@ import torch
 
 from minilm.config import AttentionConfig, FeedForwardConfig, InitConfig, ModelConfig
 from minilm.data import stories
-from minilm.evaluation import RECORDED, PowerLaw, fit_power_law, recorded_runs, story_report
+from minilm.evaluation import RECORDED, PowerLaw, compute_frontier, fit_power_law, recorded_runs, story_report
 from minilm.model import LanguageModel
 from minilm.tokenizer import BPETokenizer
 from minilm.training import DocumentBatches, OptimizerConfig, ScheduleConfig, Trainer, TrainingConfig
@@ -110,16 +110,20 @@ def record() -> None:
 
 
 def fits(bootstrap: int = 400) -> dict[str, PowerLaw]:
-    """The laws of the recorded runs."""
+    """The laws of the recorded runs: of parameters and tokens, and of compute along the frontier."""
     rows = recorded_runs(NAME)
     loss = [row["loss"] for row in rows]
-    by = {name: [row[name] for row in rows] for name in ("parameters", "body_parameters", "tokens")}
+    by = {name: [row[name] for row in rows] for name in ("parameters", "body_parameters", "tokens", "compute")}
+    best = compute_frontier(by["compute"], loss)
     return {
         "parameters and tokens": fit_power_law(
             loss, parameters=by["parameters"], tokens=by["tokens"], bootstrap=bootstrap
         ),
         "without the embedding": fit_power_law(
             loss, parameters=by["body_parameters"], tokens=by["tokens"], bootstrap=bootstrap
+        ),
+        "compute, on the frontier": fit_power_law(
+            [loss[run] for run in best], compute=[by["compute"][run] for run in best], bootstrap=bootstrap
         ),
     }
 
@@ -134,6 +138,7 @@ def main() -> None:
         low, high = law.interval()
         print(f"{name}: {law}")
         print(f"  irreducible {law.irreducible:.3f}, 95 % interval {low:.3f} to {high:.3f}; the truth is {floor:.3f}")
+        print(f"  the runs lie {law.residual:.1%} from it")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minilm.evaluation import EvaluationError, fit_power_law, recorded_runs
+from minilm.evaluation import EvaluationError, compute_frontier, fit_power_law, recorded_runs
 from minilm.evaluation.scaling import _residuals
 
 N, D = (grid.ravel() for grid in np.meshgrid(np.geomspace(5e3, 4e5, 5), np.geomspace(1e5, 3e6, 4)))
@@ -68,6 +68,10 @@ def test_the_slopes_that_the_minimiser_uses_are_the_derivatives():
         step[i] = 1e-6
         up, down = (_residuals(parameters + sign * step, np.log(LOSS), log_x, None)[0] for sign in (1, -1))
         np.testing.assert_allclose(slopes[:, i], (up - down) / 2e-6, atol=1e-7)
+
+
+def test_the_frontier_is_what_no_cheaper_run_beats():
+    assert compute_frontier([3, 1, 2, 4, 4], [0.5, 1.0, 1.2, 0.6, 0.4]) == [1, 0, 4]
 
 
 def test_what_cannot_be_fitted_is_said():

@@ -82,7 +82,7 @@ def evaluate(
                 found = _on_stories(language_model, tokenizer, texts, size, stride, generate, questions, sampling, seed)
             else:
                 on_text = evaluate_texts(language_model, tokenizer, texts, stride=stride)
-                found = {"text": (on_text, _numbers(on_text, _TEXT))}
+                found = {"text": (on_text, _numbers(on_text, _TEXT) | {"bytes": on_text.size})}
     except (EvaluationError, ValueError) as error:
         fail(f"{str(error).rstrip('.')}.")
     if as_json:
@@ -120,7 +120,7 @@ def _on_stories(
     return found
 
 
-_TEXT = ("texts", "tokens", "size", "loss", "perplexity", "bits_per_byte", "bytes_per_token")
+_TEXT = ("texts", "tokens", "loss", "perplexity", "bits_per_byte", "bytes_per_token")
 _STORIES = (
     *("size", "stories", "tokens", "bits", "floor_bits", "model", "floor", "excess", "error", "choice_excess"),
     *("choice_error", "forced_excess", "forced_error", "loss", "floor_per_token", "excess_per_token"),

@@ -50,7 +50,7 @@ from minilm.evaluation.likelihood import (
     windows_of,
 )
 from minilm.evaluation.recorded import RECORDED, recorded_runs
-from minilm.evaluation.scaling import PowerLaw, fit_power_law
+from minilm.evaluation.scaling import PowerLaw, compute_frontier, fit_power_law
 from minilm.evaluation.similarity import (
     Overlap,
     Similarity,
@@ -87,6 +87,7 @@ __all__ = [
     "bits_per_byte",
     "calibrate",
     "compare_texts",
+    "compute_frontier",
     "departure",
     "edit_distance",
     "edit_similarity",

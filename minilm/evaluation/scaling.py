@@ -103,6 +103,20 @@ def fit_power_law(
     return replace(law, runs=tuple(runs))
 
 
+def compute_frontier(compute: Sequence[float] | Array, loss: Sequence[float] | Array) -> list[int]:
+    """The runs that no cheaper run beats, cheapest first: what a given compute can buy, as far as these runs tell.
+
+    A law of compute alone holds for these; the others are of a size that doesn't fit their budget.
+    """
+    losses = np.asarray(loss, dtype=float)
+    best, found = math.inf, []
+    for run in np.lexsort((losses, np.asarray(compute, dtype=float))).tolist():
+        if losses[run] < best:
+            best = float(losses[run])
+            found.append(run)
+    return found
+
+
 def _checked(
     loss: Sequence[float] | Array, x: Mapping[str, Sequence[float] | Array], irreducible: float | None
 ) -> tuple[Array, dict[str, Array]]:
