@@ -50,10 +50,10 @@ class Corpus:
     tokens: npt.NDArray[np.unsignedinteger]
     end_id: int
 
-    def documents(self) -> list[list[int]]:
-        """The documents' own tokens, without the end tokens between them."""
+    def documents(self) -> Iterator[list[int]]:
+        """The documents' own tokens one after the other, without the end tokens between them."""
         borders = np.flatnonzero(np.asarray(self.tokens) == self.end_id)
-        return [self.tokens[start + 1 : stop].tolist() for start, stop in itertools.pairwise(borders.tolist())]
+        return (self.tokens[start + 1 : stop].tolist() for start, stop in itertools.pairwise(borders))
 
 
 def end_of(tokenizer: Tokenizer) -> int:

@@ -53,7 +53,8 @@ def begin(run: RunConfig, out: Path, force: bool) -> tuple[Trainer, str]:
     If that fails, the folder is removed again, and what it held before is put back.
     """
     device = choose_device(run.machine.device)
-    corpora.read(run.data.text, run.data.max_bytes)  # complains now, before anything is made
+    corpora.read(run.data.text, run.data.max_bytes)  # these two complain now, before anything is made
+    make_loggers(run, out)
     base = None if run.base is None else load_base(run.base)
     if run.base is not None and base_folder(run.base).resolve() == out.resolve():
         raise RunError("OUT is BASE: name another folder, so that the model you began with stays.")
@@ -319,12 +320,6 @@ def _trainer(
     prompt = run.machine.prompt
     if not prompt and model.config.head.kind != "per_token":  # it reads whole windows only
         prompt = tokenizer.decode(corpus.tokens[1 : length + 1].tolist())
-    loggers: list[Logger] = []
-    if run.machine.log in ("csv", "both"):
-        loggers.append(CSVLogger(out / CURVE, METRICS))
-    if run.machine.log in ("tensorboard", "both"):
-        loggers.append(TensorBoardLogger(out / "tensorboard"))
-    loggers.append(ConsoleLogger(console))
     return Trainer(
         model,
         batches,
@@ -332,8 +327,18 @@ def _trainer(
         out=out,
         evaluate=evaluate,
         sample=held_out.sampler(tokenizer, prompt, config.seed),
-        loggers=loggers,
+        loggers=make_loggers(run, out),
     )
+
+
+def make_loggers(run: RunConfig, out: Path) -> list[Logger]:
+    """Who is told of the run's numbers. TrainingError if TensorBoard is asked for and not installed."""
+    loggers: list[Logger] = [ConsoleLogger(console)]
+    if run.machine.log in ("csv", "both"):
+        loggers.append(CSVLogger(out / CURVE, METRICS))
+    if run.machine.log in ("tensorboard", "both"):
+        loggers.append(TensorBoardLogger(out / "tensorboard"))
+    return loggers
 
 
 # --------------------------------------------------------------------------------------------------------- saying things
