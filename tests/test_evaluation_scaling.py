@@ -102,3 +102,21 @@ def test_the_recorded_runs_are_there():
         assert 5 * row["body_parameters"] * row["tokens"] < row["compute"] < 12 * row["parameters"] * row["tokens"]
     with pytest.raises(EvaluationError, match="recorded is scaling-easy"):
         recorded_runs("nothing")
+
+
+@pytest.mark.slow
+def test_a_run_can_be_made_again():
+    from experiments import scaling
+    from minilm.data import stories
+    from minilm.tokenizer import BPETokenizer
+
+    texts = stories.generate(scaling.SIZE, 300)
+    tokenizer = BPETokenizer.train(texts, vocab_size=scaling.VOCABULARY, special_tokens=["<end>"])
+    first, again = (scaling.run("XXS", 10_000, texts, tokenizer) for _ in range(2))
+    for row in (first, again):
+        del row["seconds"]
+    assert first == again
+    assert first["loss"] > first["floor"] > 0
+    with pytest.raises(ValueError, match="pass more stories"):
+        scaling.run("XXS", 1_000_000, texts, tokenizer)
+    assert {name for _, name in scaling.RUNS} == set(scaling.SHAPES)

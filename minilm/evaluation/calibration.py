@@ -34,8 +34,8 @@ class Bin:
 class Calibration:
     """A reliability curve and its error; `print` it for a table.
 
-    `error` (ECE) is the mean distance of `said` and `true` over the bins, each weighted with its count; `bias` the mean of said - true: above 0, the
-    model is surer than it should be.
+    `error` (ECE) is the mean distance of `said` and `true` over the bins, each weighted with its count; `bias` the mean of
+    said - true: above 0, the model is surer than it should be.
     """
 
     bins: list[Bin]
@@ -128,25 +128,12 @@ def next_token_probabilities(model: LanguageModel, ids: Sequence[int]) -> Float[
 # ------------------------------------------------------------------------------------------------ against the known truth
 
 
-@dataclass(frozen=True)
-class TrueDistribution:
-    """The exact distribution of the next token after a text, with the place of the text's end in its story."""
-
-    place: int
-    probabilities: dict[int, float]
-
-    @property
-    def entropy(self) -> float:
-        """In nats."""
-        return -math.fsum(p * math.log(p) for p in self.probabilities.values())
-
-
 def true_next_tokens(grammar: Grammar, tokenizer: Tokenizer, prefix: str) -> dict[int, float]:
     """The exact probability of every next token after the tokens of a story's beginning, the end token included.
 
     It is that of the tokens seen, not of the letters: after the tokens " made" and " a" the next can't be an "n", where " an" is a
-    token of its own. So words are told apart, as the tokenizer cuts them, and each word's probability goes to its next token: the last word of the prefix may
-    be whole, or the beginning of a longer one whose tokens begin alike.
+    token of its own. So words are told apart, as the tokenizer cuts them, and each word's probability goes to its next token: the
+    last word of the prefix may be whole, or the beginning of a longer one whose tokens begin alike.
 
     EvaluationError if no story begins with the prefix, or none is cut there, or the tokenizer has no end token.
     """
@@ -182,6 +169,8 @@ def next_words(grammar: Grammar, tokenizer: Tokenizer, prefix: str) -> dict[str,
 
     That the last word of the prefix is whole is taken as known, so what would make it longer is left out.
     """
+    if _cuts_words(tokenizer) and tokenizer.pre_tokenizer is None:
+        raise EvaluationError("this tokenizer doesn't cut words, so its tokens may depend on all that follows them")
     found: dict[str, float] = {}
     start = len(prefix)
     agenda: list[tuple[Node | None, Held, str, float]] = [(grammar.start, {}, "", 1.0)]
@@ -231,9 +220,9 @@ def _cuts_words(tokenizer: Tokenizer) -> bool:
 class TruthReport:
     """A model beside the true distribution of the next token, where words of stories end and the grammar has a choice; `print` it.
 
-    `calibration` has one prediction for each token that the model or the grammar gives more than `least`, at every place: what the model says, and
-    the true probability. `divergence` is the mean KL(p || q) in nats, `distance` the mean total variation; `mass_off` the probability that
-    the model gives to tokens that are impossible.
+    `calibration` has one prediction for each token that the model or the grammar gives more than `least`, at every place: what the
+    model says, and the true probability. `divergence` is the mean KL(p || q) in nats, `distance` the mean total variation;
+    `mass_off` the probability that the model gives to tokens that are impossible.
     """
 
     places: int
@@ -301,7 +290,7 @@ def truth_report(
 def _open_places(
     model: LanguageModel, tokenizer: Tokenizer, grammar: Grammar, text: str
 ) -> Iterator[tuple[str, Float[Tensor, "vocab"]]]:
-    """The beginnings of a text, ending where a word does, after which the next word holds a choice; and the model's distribution after them.
+    """The beginnings of a text, ending where a word does, that a choice follows; and the model's distribution after each.
 
     As far as the text fits the model's context.
     """

@@ -113,9 +113,9 @@ def _best(scores: Sequence[float]) -> int:
 def multiple_choice(model: LanguageModel, tokenizer: Tokenizer, questions: Sequence[Question]) -> ChoiceReport:
     """Score every choice by ln p(choice | context), the context itself left out.
 
-    A choice may not be cut into tokens by itself: joined to the context, other tokens may come out at the seam. So context and choice are
-    encoded together, and what all choices of a question share at the front is context. (Scoring context + choice as a whole, as some do, gives the same ranking only as long as
-    the context's tokens are the same before every choice.)
+    A choice must not be cut into tokens by itself: joined to the context, other tokens may come out at the seam. So context and
+    choice are encoded together, and what all choices of a question share at the front is context. (Scoring context and choice as
+    a whole, as some do, gives the same ranking only as long as the context's tokens are the same before every choice.)
     """
     if not questions:
         raise EvaluationError("there is no question to ask")
@@ -136,8 +136,8 @@ def story_questions(
     """Questions made from stories: the text up to where it names something told before, and what could be named there.
 
     The right choice is what the story says, to the end of its sentence; the others are the same sentence with another word of the
-    same kind, those that this very story uses for something else first. All others are impossible: the grammar goes on with none of them. So
-    whoever reads, and remembers, answers all. `topic` is the name of the fact (toy, friend, color, had-gave, ...).
+    same kind, those that this very story uses for something else first. The grammar goes on with none of them, so whoever reads
+    and remembers answers every question. `topic` is the name of the fact (toy, friend, color, had-gave, ...).
     """
     if n < 1 or choices < 2:
         raise EvaluationError(f"n = {n}, choices = {choices}: at least one question with two choices")

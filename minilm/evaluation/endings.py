@@ -55,8 +55,8 @@ def shared_length(context: Sequence[int], whole: Sequence[int]) -> int:
 def context_and_ending(writer: Writer, context: str, ending: str) -> tuple[list[int], int]:
     """The ids of context + ending, and how many of them are the ending.
 
-    Both are encoded together, since tokens may form across the seam; what differs from the tokens of the context alone belongs to the ending.
-    White space at the end of the context goes to the ending first: tokens begin with their space.
+    Both are encoded together, since tokens may form across the seam; what differs from the tokens of the context alone belongs to
+    the ending. White space at the end of the context goes to the ending first: tokens begin with their space.
     """
     kept = context.rstrip()
     whole = writer.encode(context + ending)

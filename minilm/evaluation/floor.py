@@ -8,6 +8,7 @@ chance has seen what it should not have.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import Literal
 
@@ -142,8 +143,7 @@ def story_tokens(
     """Each story token by token beside the truth. EvaluationError for a text that the grammar cannot print, saying where it leaves."""
     if isinstance(texts, str):
         raise TypeError("texts is one text: put it in a list")
-    grammar = stories.grammar(size)
-    bits = [_surprisals(grammar, text, number) for number, text in enumerate(texts)]
+    bits = [_surprisals(size, text, number) for number, text in enumerate(texts)]
     scores = log_likelihoods(model, tokenizer, texts, stride=stride)
     found = []
     for text, surprisals, score in zip(texts, bits, scores, strict=True):
@@ -199,14 +199,20 @@ def story_report(
     )
 
 
-def _surprisals(grammar: stories.Grammar, text: str, number: int) -> list[float]:
-    bits = grammar.surprisals(text)
+@lru_cache(maxsize=2000)
+def _known_surprisals(size: str, text: str) -> tuple[float, ...]:
+    """The grammar's bits of every character and of the end: the same stories are measured on again and again."""
+    return tuple(stories.grammar(size).surprisals(text))
+
+
+def _surprisals(size: str, text: str, number: int) -> tuple[float, ...]:
+    bits = _known_surprisals(size, text)
     if all(map(math.isfinite, bits)):
         return bits
     place = next(t for t, each in enumerate(bits) if not math.isfinite(each))
     written = repr(text[place : place + 12]) if place < len(text) else "its end"
     raise EvaluationError(
-        f"text {number} is no {grammar.name} story: after {text[max(0, place - 30) : place]!r} the grammar can't go on with {written}. "
+        f"text {number} is no {size} story: after {text[max(0, place - 30) : place]!r} the grammar can't go on with {written}. "
         "The floor is known for whole stories of the named size only"
     )
 

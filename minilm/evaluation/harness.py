@@ -36,8 +36,9 @@ PIECES = 64  # requests that are scored together
 class MiniLM(LM):  # type: ignore[misc]
     """One of our models as lm-eval wants it.
 
-    Every text has the end token before it, as in training, where the tokenizer has one. Contexts longer than the model's lose their beginning. Texts of `loglikelihood_rolling`
-    are read in disjoint windows, lm-eval's way; `stride` makes the windows overlap, which is kinder to the model.
+    Every text has the end token before it, as in training, where the tokenizer has one. Contexts longer than the model's lose their
+    beginning. Texts of `loglikelihood_rolling` are read in disjoint windows, lm-eval's way; `stride` makes the windows overlap,
+    which is kinder to the model.
     """
 
     def __init__(

@@ -83,7 +83,10 @@ def token_scores(
 
 
 def reads_whole_window(model: LanguageModel) -> bool:
-    """Whether the model gives an honest prediction only for the token after its window (flat heads, whole-sample norms, dlib's fused block, a prefix that sees itself)."""
+    """Whether the model's prediction is honest for the token after its window only: all earlier ones have seen what they predict.
+
+    Flat heads, whole-sample norms, dlib's fused block, and a prefix that sees itself.
+    """
     config = model.config
     return (
         config.head.kind != "per_token"

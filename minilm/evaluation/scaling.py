@@ -77,12 +77,13 @@ def fit_power_law(
         fit_power_law(losses, parameters=N, tokens=D)     E + A / N^alpha + B / D^beta
         fit_power_law(losses, compute=C)                  E + A / C^alpha
 
-    As Hoffmann et al. (2022) do, the sum of Huber losses of the residuals of log L is minimised from a grid of starts, over log E, log A and alpha, so that
-    all stay positive and one odd run can't bend the law. The minimiser is Levenberg and Marquardt's on reweighted squares.
+    As Hoffmann et al. (2022) do, the sum of Huber losses of the residuals of log L is minimised from a grid of starts, over log E,
+    log A and alpha, so that all stay positive and one odd run can't bend the law. The minimiser is Levenberg and Marquardt's on
+    reweighted squares.
     `irreducible` fixes E (0 for a bare power law). `bootstrap` refits that many times to runs drawn with replacement.
 
-    Raises EvaluationError for fewer runs than numbers to fit, for an x that takes fewer than two values (three, if E is free and it is the only x), and for
-    losses or x that aren't positive.
+    Raises EvaluationError for fewer runs than numbers to fit, for an x that takes fewer than two values (three, if E is free and it
+    is the only x), and for losses or x that aren't positive.
     """
     target, inputs = _checked(loss, x, irreducible)
     log_x = np.stack([np.log(values) for values in inputs.values()])

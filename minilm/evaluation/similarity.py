@@ -66,8 +66,8 @@ def overlap(reference: Sequence[Hashable], written: Sequence[Hashable]) -> Overl
 def ngram_similarity(reference: Sequence[Hashable], written: Sequence[Hashable], longest: int = 4) -> float:
     """The mean over n = 1 .. 4 of the share of the written n-grams that the reference has (each as often as there).
 
-    As in dlib: the arithmetic mean, and nothing is taken off for brevity, both unlike BLEU. Lengths n of which the written has none are left out;
-    0 if nothing was written.
+    As in dlib: the arithmetic mean, and nothing is taken off for brevity, both unlike BLEU. Lengths n of which the written has none
+    are left out; 0 if nothing was written.
     """
     if longest < 1:
         raise ValueError(f"longest = {longest}: n-grams have at least one item")

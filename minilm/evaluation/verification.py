@@ -13,8 +13,8 @@ from minilm.tokenizer import Tokenizer
 class Verification:
     """What came of letting a model write a text from its beginning; `print` it.
 
-    `prompt_bytes` were given, `right_bytes` after them written as they stand in the text; `place` is the first byte that is not, counted from the text's
-    start, or None if every byte is right.
+    `prompt_bytes` were given, `right_bytes` after them written as they stand in the text; `place` is the first byte that is not,
+    counted from the text's start, or None if every byte is right.
     """
 
     text_bytes: int
@@ -56,8 +56,8 @@ def verify(
     """Give the model the first tokens of a text, let it write the rest greedily, and compare byte by byte.
 
     `prompt_tokens` is the context length unless given. The model writes until the first wrong byte, or with `whole` as many
-    tokens as the text has, and then a similarity report is made, too. Past the context length it reads on as `minilm.generation` does,
-    the oldest tokens dropped.
+    tokens as the text has, and then a similarity report is made, too. Past the context length it reads on as `minilm.generation`
+    does, the oldest tokens dropped.
 
     Raises EvaluationError for a text that has no token after the prompt.
     """
