@@ -46,6 +46,21 @@ def test_without_a_mask_training_goes_below_the_floor_and_writing_is_broken():
             "07_generation",
             {"train_model", "story_odds", "many", "are_stories", "two_errors", "SETTINGS", "openness", "where_it_cuts"},
         ),
+        (
+            "08_evaluation",
+            {"learn", "surprises", "true_surprises", "excess", "predictions", "favourites", "ece", "windowed", "score"}
+            | {
+                "score_with_space",
+                "best",
+                "questions",
+                "write",
+                "off_grammar",
+                "seen",
+                "fresh",
+                "config",
+                "count_bigrams",
+            },
+        ),
     ],
 )
 def test_the_other_lessons_give_their_ledgers_what_they_need(lesson, needed):

@@ -455,6 +455,21 @@ def _lowest(x: Tensor, loss: Tensor) -> tuple[float, float, float]:
     return lowest, math.exp(start), -slope
 
 
+def _negative(x: Tensor, loss: Tensor) -> tuple[float, float, float]:
+    E, A, alpha = fit_scaling(x, loss)
+    return E, A, -alpha
+
+
+def _other_order(x: Tensor, loss: Tensor) -> tuple[float, float, float]:
+    E, A, alpha = fit_scaling(x, loss)
+    return A, E, alpha
+
+
+def _exponent_one(x: Tensor, loss: Tensor) -> tuple[float, float, float]:
+    slope, start = _line(1 / x, loss)
+    return start, slope, 1.0
+
+
 def _law(E: float, A: float, alpha: float, low: float = 1.0, high: float = 4.0) -> tuple[Tensor, Tensor]:
     x = torch.logspace(low, high, 9, dtype=torch.float64)
     return x, E + A * x**-alpha
@@ -492,15 +507,15 @@ exercise(
             all of them. Let least squares find E together with A, for each alpha.""",
         ),
         wrong(
-            lambda x, loss: (lambda E, A, alpha: (E, A, -alpha))(*fit_scaling(x, loss)),
+            _negative,
             """The sign: alpha is positive in A / x**alpha, which is A * x**-alpha.""",
         ),
         wrong(
-            lambda x, loss: (lambda E, A, alpha: (A, E, alpha))(*fit_scaling(x, loss)),
+            _other_order,
             """The right numbers in another order: return E, A, alpha.""",
         ),
         wrong(
-            lambda x, loss: (lambda slope, start: (start, slope, 1.0))(*_line(1 / x, loss)),
+            _exponent_one,
             """You fix alpha at 1: loss against 1 / x. The exponent is part of what is asked; scan a grid of them and keep the best.""",
         ),
     ],
