@@ -130,7 +130,7 @@ def measure_memory(model: LanguageModel, tokenizer: BPETokenizer, given: argpars
             "bytes": len(text.encode()),
             "sha256": hashlib.sha256(text.encode()).hexdigest(),
         },
-        "parameters_by_dlib": model.num_parameters("dlib"),
+        **({"parameters_by_dlib": model.num_parameters("dlib")} if given.name.startswith("dlib") else {}),
         "tokens": len(ids),
         "windows": len(targets),
         "wrong": int((~right).sum()),

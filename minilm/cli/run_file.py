@@ -55,6 +55,7 @@ class TokenizerConfig(Config):
     """The vocabulary that is learned."""
 
     vocab_size: int = 4096
+    text: str | None = None  # learned on this text instead of the one that is trained on
     special_tokens: Literal["end", "chat", "dlib"] = "end"  # <end> alone, <end> and ChatML's, or dlib's 28
     special_position: Literal["first", "last"] = "first"
     pre_tokenizer: Literal["gpt2", "gpt4", "whitespace"] = "gpt2"
