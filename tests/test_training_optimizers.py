@@ -1,5 +1,8 @@
 """SGD, Adam and AdamW make PyTorch's steps; decay is for matrices; clipping keeps the direction."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -109,6 +112,17 @@ def test_a_closure_is_evaluated_with_gradients():
 
     assert optimizer.step(closure) == 1.0
     assert float(weight.detach()) == pytest.approx(0.8)
+
+
+def test_training_does_not_wait_for_pytorchs_compiler():
+    """Two seconds at the first optimizer of every process: so long does importing it take."""
+    program = (
+        "import sys, torch; from minilm.training import AdamW\n"
+        "weight = torch.nn.Parameter(torch.ones(2)); optimizer = AdamW([weight]); weight.sum().backward()\n"
+        "optimizer.step(); optimizer.zero_grad(); optimizer.load_state_dict(optimizer.state_dict())\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 @pytest.mark.parametrize("preset", ["slim", "mnemos", "dlib-bpe", "stlm-shared"])

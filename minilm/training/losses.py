@@ -1,15 +1,17 @@
 """How wrong a prediction was: cross-entropy by hand, with what the field hangs on it.
 
-For one position with logits z and target y the loss is -ln softmax(z)[y] = lse(z) - z[y], where lse(z) = ln sum exp z is computed
-as max(z) + ln sum exp(z - max(z)): no exponential overflows, and the softmax itself is never needed.
+For one position with logits z and target y the loss is -ln p[y], where ln p = z - lse(z), and lse(z) = ln sum exp z is computed as
+max(z) + ln sum exp(z - max(z)), so that no exponential overflows. Its gradient is p - wanted, where wanted is 1 at the target and 0
+elsewhere; written down here, it takes about a third of the time that differentiating operation by operation does.
 """
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from minilm.data.windows import IGNORE
 
@@ -42,21 +44,47 @@ def cross_entropy(
     kept = is_kept(targets, ignore_index)
     places = targets.where(kept, 0)
     _check_targets(places, logits.shape[-1])
+    vocab = logits.shape[-1]
+    elsewhere = label_smoothing / (vocab if smoothing == "uniform" else vocab - 1)
+    own = 1 - label_smoothing - (0.0 if smoothing == "uniform" else elsewhere)
     wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    lse = wide.logsumexp(dim=-1)
-    losses = lse - wide.gather(-1, places[..., None])[..., 0]  # -ln p(target)
-    if label_smoothing:
-        vocab = wide.shape[-1]
-        everywhere = lse - wide.mean(dim=-1)  # the mean of -ln p over the whole vocabulary
-        if smoothing == "others":
-            everywhere = (everywhere * vocab - losses) / (vocab - 1)
-        losses = (1 - label_smoothing) * losses + label_smoothing * everywhere
-    if z_loss:
-        losses = losses + z_loss * lse.square()
+    losses: Tensor = _PositionLosses.apply(wide, places, own, elsewhere, z_loss)  # type: ignore[no-untyped-call]
     losses = losses.where(kept, 0)
     if reduction == "none":
         return losses
     return losses.sum() if reduction == "sum" else losses.sum() / kept.sum()
+
+
+class _PositionLosses(torch.autograd.Function):
+    """At each position -sum_v wanted[v] ln p[v] + z_loss * lse^2, where wanted is `elsewhere` on all tokens and `own` more on the target.
+
+    The gradient to the logits is (1 + 2 z_loss lse) p - wanted.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, places: Tensor, own: float, elsewhere: float, z_loss: float) -> Tensor:
+        log_p = logits.log_softmax(dim=-1)
+        losses = -own * log_p.gather(-1, places[..., None])[..., 0]
+        if elsewhere:
+            losses -= elsewhere * log_p.sum(dim=-1)
+        pull = None
+        if z_loss:
+            lse = logits.logsumexp(dim=-1)
+            losses += z_loss * lse.square()
+            pull = 1 + 2 * z_loss * lse
+        ctx.save_for_backward(log_p, places, pull)
+        ctx.own, ctx.elsewhere = own, elsewhere
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        log_p, places, pull = ctx.saved_tensors
+        result = log_p.exp().mul_((gradient if pull is None else gradient * pull)[..., None])
+        if ctx.elsewhere:
+            result -= (gradient * ctx.elsewhere)[..., None]
+        result.scatter_add_(-1, places[..., None], -(gradient * ctx.own)[..., None])
+        return result, None, None, None, None
 
 
 def is_kept(targets: Int[Tensor, "*shape"], ignore_index: int | Collection[int] = IGNORE) -> Bool[Tensor, "*shape"]:

@@ -3,6 +3,7 @@
 Each step works on all parameters of a group at once (`torch._foreach_...`), which is the same arithmetic in fewer calls.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +15,19 @@ from minilm.training.config import OptimizerConfig
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
-class SGD(torch.optim.Optimizer):
+class Optimizer(torch.optim.Optimizer):
+    """PyTorch's base class, with its groups, states and saving, but without the two seconds that its first call takes.
+
+    PyTorch hides these methods from its compiler, and to do so it imports the compiler: they are used as they are behind that.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+
+
+class SGD(Optimizer):
     """w <- w - lr * g, or with momentum w <- w - lr * m, where m <- momentum * m + g starts at the first gradient.
 
     `nesterov` looks one step ahead: w <- w - lr * (g + momentum * m). `weight_decay` adds weight_decay * w to the gradient.
@@ -60,7 +73,7 @@ class SGD(torch.optim.Optimizer):
         return list(torch._foreach_add(gradients, buffers, alpha=group["momentum"])) if group["nesterov"] else buffers
 
 
-class Adam(torch.optim.Optimizer):
+class Adam(Optimizer):
     """Adam (Kingma and Ba 2015): the step of each weight is scaled by the size its gradients usually have.
 
     m <- b1 m + (1 - b1) g;   v <- b2 v + (1 - b2) g^2;   w <- w - lr * m' / (sqrt(v') + eps),

@@ -66,7 +66,8 @@ class Trainer:
     """Trains a model on batches as a config says, and leaves it in the folder `out`, with checkpoints, if one is given.
 
     `for record in trainer.steps()` trains with the reader in the loop; `trainer.train()` just trains. `evaluate` and `sample` are
-    called with the model (its averaged weights, where there is an average) in eval mode and without gradients.
+    called with the model (its averaged weights, where there is an average) in eval mode and without gradients, every so many steps
+    and after the last.
     `loss` and `optimizer` replace the config's: a function of (logits, targets) that gives the mean over the targets that are not
     `IGNORE`, and an object with `step` and `zero_grad` (and `state_dict`, `load_state_dict` where there are checkpoints).
 
@@ -143,6 +144,7 @@ class Trainer:
 
     def batch_loss(self, batch: Batch) -> Tensor:
         """The mean loss of a batch over its targets, and what parts of the model want added to it."""
+        batch = batch.to(self.device)
         with autocast(self.device, self.config.precision):
             logits = self.forward(batch.ids)
         return self.loss(logits, batch.targets) + self.model.auxiliary_loss()
@@ -153,7 +155,7 @@ class Trainer:
 
     def _next_batch(self, number: int) -> Batch:
         try:
-            batch = next(self.batches).to(self.device)
+            batch = next(self.batches)
         except StopIteration:
             raise TrainingError(
                 f"step {number} of {self.config.steps}: the batches have come to an end; "
@@ -230,7 +232,7 @@ class Trainer:
             return dataclasses.replace(record, metrics=metrics, text=sample(self.model) if sample else None)
 
     def _has_its_turn(self, every: int | None) -> bool:
-        return every is not None and (self.step_number % every == 0 or self.done)
+        return self.done or (every is not None and self.step_number % every == 0)
 
     def best_weights(self) -> contextlib.AbstractContextManager[None]:
         """Within, the model has its averaged weights, where there is an average."""
