@@ -143,7 +143,7 @@ class TrainingDashboard(Widget):
             if value is not None:
                 parts.append(
                     f'<path d="M50 {up(value):.1f}H{WIDE - 10}" stroke="{color}" stroke-width="1.5" stroke-dasharray="6 4"/>'
-                    f'<text x="{WIDE - 12}" y="{up(value) - 4:.1f}" text-anchor="end" fill="{color}">{word} {value:.2f}</text>'
+                    f'<text x="{WIDE - 12}" y="{up(value) + 13:.1f}" text-anchor="end" fill="{color}">{word} {value:.2f}</text>'
                 )
         for value in (low, math.sqrt(low * high), high):
             parts.append(
@@ -160,7 +160,9 @@ class TrainingDashboard(Widget):
                 top + (STRIP - 14) * (1 - min(max(0.0, v / most), 1.0))
             )
             parts.append(_line(steps, values, across, down, color, 1.4))
-            parts.append(f'<text x="54" y="{top + 6}" fill="{color}">{word}, up to {most:.2g}</text>')
+            parts.append(
+                f'<text x="{WIDE - 12}" y="{top + 6}" text-anchor="end" fill="{color}">{word}, up to {most:.2g}</text>'
+            )
         height = TALL + 14 + 2 * STRIP
         return (
             f'<svg viewBox="0 0 {WIDE} {height}" style="width:100%;max-width:{WIDE}px" role="img" '
