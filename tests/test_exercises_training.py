@@ -5,6 +5,10 @@ import importlib
 import torch
 from torch import nn
 
+from minilm import training
+from minilm.config import AttentionConfig, FeedForwardConfig, ModelConfig
+from minilm.model import LanguageModel
+
 exercises = importlib.import_module("minilm.course.exercises.06_training")
 
 
@@ -47,3 +51,23 @@ def test_accumulated_pieces_are_the_gradient_of_the_whole():
     loss = exercises.accumulate_gradients(model, [(ids[:1], targets[:1]), (ids[1:], targets[1:])])
     assert abs(loss - whole.item()) < 1e-6
     torch.testing.assert_close([parameter.grad for parameter in model.parameters()], list(expected))
+
+
+def test_the_answers_drive_the_librarys_trainer():
+    config = ModelConfig(20, 8, 1, 16, attention=AttentionConfig(2), feed_forward=FeedForwardConfig(16))
+    losses = []
+    for mine in (True, False):
+        torch.manual_seed(0)
+        model = LanguageModel(config)
+        kind = exercises.MyAdamW if mine else training.AdamW
+        batches = training.DocumentBatches([[1, 2, 3], [4, 5, 6, 7], [2, 2]], batch_size=2, end_id=0)
+        run = training.Trainer(
+            model,
+            batches,
+            training.TrainingConfig(steps=8),
+            loss=exercises.next_token_loss if mine else None,
+            optimizer=kind(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1),
+        )
+        losses.append(torch.tensor([record.loss for record in run.train()]))
+    torch.testing.assert_close(*losses)
+    assert losses[0][-1] < losses[0][0]
