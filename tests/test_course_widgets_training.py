@@ -151,6 +151,7 @@ def test_doge_20m():
 
 
 def test_areas():
+    assert ScheduleDesigner("cosine", steps=4, warmup=0).area() == pytest.approx(1.5)  # steps 1 to 4, the last at 0
     assert ScheduleDesigner("constant", steps=1000, warmup=0).area() == 1000
     assert ScheduleDesigner("cosine", steps=1000, warmup=0).area() == pytest.approx(500, abs=1)
     assert ScheduleDesigner("cosine", steps=1000, warmup=0, final=0.5).area() == pytest.approx(750, abs=1)
