@@ -157,6 +157,13 @@ def test_flat_heads_learn_the_token_after_each_window(run, tmp_path, preset):
     assert rows[-1]["held_out_loss"] > 0
 
 
+def test_stories_under_a_flat_head_are_running_text(run, tmp_path):
+    sizes = "--dim 12 --layers 1 --heads 2 --context 8 --vocab-size 284".split()
+    status, said = run("pretrain", "stories:easy:20", "out", "--steps", 2, "--preset", "dlib-bpe", *sizes)
+    assert status == 0, said
+    assert read_curve(tmp_path / "out/curve.csv")[-1]["bits_per_byte"] > 0
+
+
 def test_a_preset_of_ones_own_choice_keeps_its_own_sizes(run):
     table = training.asked_for("train", None, {"data.text": "x", "training.epochs": 1, "model.preset": "mnemos"})
     assert run_file.build(table).model_config(500).context_length == 64

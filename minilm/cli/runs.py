@@ -309,16 +309,16 @@ def _trainer(
     config: TrainingConfig,
 ) -> Trainer:
     length = model.config.context_length
-    size = corpus.facts.story_size
-    if size is not None:
-        evaluate: held_out.Evaluate | None = held_out.measure_stories(tokenizer, size)
+    flat = model.config.head.kind != "per_token"
+    if corpus.facts.story_size is not None and not flat:
+        evaluate: held_out.Evaluate | None = held_out.measure_stories(tokenizer, corpus.facts.story_size)
     else:
         tail = held_out.split_tail(corpus, run.data.held_out, length)[1]
         evaluate = held_out.measure_tail(tail, tokenizer) if len(tail) else None
         if evaluate is None and run.data.held_out:
             note("The text is too short to hold a part of it out, so nothing tells learning from memorising.")
     prompt = run.machine.prompt
-    if not prompt and model.config.head.kind != "per_token":  # it reads whole windows only
+    if not prompt and flat:  # it reads whole windows only
         prompt = tokenizer.decode(corpus.tokens[1 : length + 1].tolist())
     return Trainer(
         model,
