@@ -4,7 +4,8 @@ A checkpoint is a folder `step-00000100` with
 
 - model.safetensors and config.json: a model that `LanguageModel.load` reads (the averaged weights, where an average is kept);
 - training.safetensors: what else is tensors (the optimizer's state, the weights of the step beside an average, random states);
-- state.json: what else is not (step, schedule, place in the data, the config), and the checksum of every other file.
+- state.json: what else is not (step, schedule, place in the data, the config);
+- checksums.json: the SHA-256 of every other file.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from minilm.model.files import CONFIG, FORMAT, TOKENIZER, WEIGHTS, read_weights
 from minilm.model.language_model import LanguageModel
 from minilm.training.errors import CheckpointError
 
-TRAINING, STATE = "training.safetensors", "state.json"
+TRAINING, STATE, CHECKSUMS = "training.safetensors", "state.json", "checksums.json"
 NAME = re.compile(r"step-(\d{8,})")
 
 DTYPES = {
@@ -64,15 +65,21 @@ def write_checkpoint(
     final = folder / f"step-{step:08d}"
     partial = folder / f".{final.name}.{os.getpid()}.partial"
     try:
+        text = json.dumps({"format": FORMAT, "step": step, **state})
+    except TypeError as error:
+        raise CheckpointError(
+            f"a state holds what JSON cannot ({error}): give state_dict numbers, text and lists"
+        ) from error
+    try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        files = {
+        checksums = {
             WEIGHTS: write_tensors(partial / WEIGHTS, weights),
             TRAINING: write_tensors(partial / TRAINING, tensors),
             CONFIG: _write_bytes(partial / CONFIG, config.encode()),
+            STATE: _write_bytes(partial / STATE, text.encode()),
         }
-        text = json.dumps({"format": FORMAT, "step": step, **state, "files": files})
-        _write_bytes(partial / STATE, text.encode())
+        _write_bytes(partial / CHECKSUMS, json.dumps(checksums, indent=2).encode())
         partial.rename(final)
         flush_folder(folder)
     except OSError as error:
@@ -98,14 +105,13 @@ def _cannot_write(
 def read_checkpoint(path: Path) -> Checkpoint:
     """All of a checkpoint; CheckpointError if any file is missing or not what was written."""
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is damaged: {STATE} is not a state of this format")
-        for name, checksum in state["files"].items():
-            if _checksum(path / name) != checksum:
+        checksums = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
+        for name in (WEIGHTS, TRAINING, CONFIG, STATE):
+            if _checksum(path / name) != checksums[name]:
                 raise CheckpointError(f"{path} is damaged: {name} is not what was written")
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
         return Checkpoint(path, read_weights(path / WEIGHTS), read_weights(path / TRAINING), state)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or cannot be read: {error}") from error
 
 
