@@ -71,7 +71,13 @@ class SamplingExplorer(Widget):
             options=list(self.places), description="After", layout=ipywidgets.Layout(width="95%", max_width="640px")
         )
         self.temperature = ipywidgets.FloatSlider(
-            temperature, min=0.0, max=3.0, step=0.05, description="Temperature", layout=wide
+            temperature,
+            min=0.0,
+            max=3.0,
+            step=0.05,
+            description="Temperature",
+            style={"description_width": "95px"},
+            layout=wide,
         )
         steps = sorted({k for k in (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 200, top_k or 1) if k < count})
         self.top_k = ipywidgets.SelectionSlider(
