@@ -158,7 +158,7 @@ def test_flat_heads_learn_the_token_after_each_window(run, tmp_path, preset):
 
 
 def test_stories_under_a_flat_head_are_running_text(run, tmp_path):
-    sizes = "--dim 12 --layers 1 --heads 2 --context 8 --vocab-size 284".split()
+    sizes = ["--dim", "12", "--layers", "1", "--heads", "2", "--context", "8", "--vocab-size", "284"]
     status, said = run("pretrain", "stories:easy:20", "out", "--steps", 2, "--preset", "dlib-bpe", *sizes)
     assert status == 0, said
     assert read_curve(tmp_path / "out/curve.csv")[-1]["bits_per_byte"] > 0
@@ -322,6 +322,7 @@ def test_an_option_changes_what_the_file_says(run, tmp_path):
         ("text.txt 1 out --learning-rate 0", "--learning-rate = 0"),
         ("text.txt out --steps 5 --warmup 10", "does not fit into 5"),
         ("text.txt 1 out --held-out 0.9", "--held-out = 0.9"),
+        ("text.txt 1 out --batch-size 0", "--batch-size = 0: it must be at least 1"),
         ("text.txt 1 out --device gpu", "choose auto, cpu, cuda or mps"),
         ("text.txt 1 out --device cpu:x", "no device 'cpu:x'"),
         ("--resume out", "there is no run to go on with in 'out'"),

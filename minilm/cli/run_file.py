@@ -44,8 +44,10 @@ class DataConfig(Config):
             raise ValueError(f"DataConfig.held_out = {self.held_out}: a share of the text, from 0 to 0.5")
         if self.max_bytes is not None and self.max_bytes < 1:
             raise ValueError(f"DataConfig.max_bytes = {self.max_bytes}: it must be at least 1")
-        if self.batch_size < 1 or self.skip < 0 or (self.stride or 1) < 1:
-            raise ValueError("DataConfig.batch_size and stride must be at least 1, and skip at least 0")
+        for name, least in (("batch_size", 1), ("stride", 1), ("skip", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"DataConfig.{name} = {value}: it must be at least {least}")
         if self.separator == "":
             raise ValueError("DataConfig.separator is empty: name what stands between documents, or leave it out")
 

@@ -371,6 +371,5 @@ def _describe(run: RunConfig, corpus: Corpus, model: LanguageModel, config: Trai
         + (f" with {torch.get_num_threads()} threads" if device.type == "cpu" else "")
         + f", {config.precision}."
     )
-    say(
-        f"Training: {config.steps:,} steps of {run.data.batch_size * config.accumulate} {'stories' if facts.story_size else 'windows'}."
-    )
+    pieces = "stories" if facts.story_size and shape.head.kind == "per_token" else "windows"
+    say(f"Training: {config.steps:,} steps of {run.data.batch_size * config.accumulate} {pieces}.")
