@@ -227,6 +227,11 @@ exercise(
             """You multiply by the temperature. A high temperature should make tokens more alike: divide the scores by it.""",
         ),
         wrong(
+            _pipeline(*_STEPS, greedy=False),
+            """Your function divides by a temperature of 0. It means greedy here, as everywhere: return the likeliest token before
+            anything is divided.""",
+        ),
+        wrong(
             _pipeline(*_STEPS, best=True),
             """After all the cutting you take the likeliest token, which was the likeliest before, too: this is greedy decoding with
             extra steps. *Draw*, with `torch.multinomial`.""",
@@ -527,6 +532,13 @@ def _stopping(
     return answer
 
 
+def _from_zero(
+    confidences: Sequence[float], threshold: float, patience: int, min_new_tokens: int, smoothing: float = 0.8
+) -> int | None:
+    found = confident_length(confidences, threshold, patience, min_new_tokens, smoothing)
+    return None if found is None else found - 1
+
+
 def _draw_confidences(rng: random.Random) -> tuple[list[float], float, int, int, float]:
     values = [round(rng.choice([rng.random(), 0.9 + 0.1 * rng.random()]), 2) for _ in range(12)]
     return (
@@ -582,6 +594,11 @@ exercise(
         wrong(
             _stopping(in_a_row=False),
             """You count low tokens altogether. Patience means *in a row*: a sure token sets the count back to 0.""",
+        ),
+        wrong(
+            _from_zero,
+            """You return the place of the last token counted from 0. How *many* tokens were written is one more:
+            `enumerate(confidences, start=1)`.""",
         ),
         wrong(
             _stopping(wait=False),
