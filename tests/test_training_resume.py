@@ -119,6 +119,14 @@ def test_a_named_checkpoint_of_the_run_itself_wants_another_folder(tmp_path):
         trainer.train()
 
 
+def test_an_average_can_begin_where_a_run_goes_on(tmp_path):
+    tiny_trainer(tmp_path / "run", ema=None).train()
+    trainer = Trainer(tiny_model(seed=1), tiny_batches(), tiny_config())
+    assert trainer.resume(tmp_path / "run") == 20
+    for name, parameter in trainer.model.named_parameters():
+        assert torch.equal(trainer.average.averages[name], parameter)
+
+
 def test_checkpoints_come_by_time_too(tmp_path):
     trainer = tiny_trainer(tmp_path / "run", checkpoint_every=None, checkpoint_seconds=1e-9, keep=None)
     trainer.train()

@@ -58,8 +58,8 @@ def load_state(trainer: "Trainer", checkpoint: Checkpoint) -> None:
             parameter.copy_(own[name])
     trainer.model.load_state_dict(part(checkpoint.tensors, "buffer"), strict=False)
     unpack_optimizer(trainer.optimizer, part(checkpoint.tensors, "optimizer"), state["optimizer"])
-    if average is not None and state["average_updates"] is not None:
-        average.load(checkpoint.weights, state["average_updates"])
+    if average is not None:  # one that the other run did not keep begins with its weights
+        average.load(checkpoint.weights, state["average_updates"] or 0)
     if trainer.plateau is not None and state["plateau"] is not None:
         trainer.plateau.load_state_dict(state["plateau"])
     trainer.step_number, trainer.tokens, trainer.seconds = state["step"], state["tokens"], state["seconds"]
