@@ -74,6 +74,13 @@ class TestEqualToTransformers:
     def test_top_p(self, logits: Tensor, p: float) -> None:
         assert_same(keep_top_p(logits, p), process.TopPLogitsWarper(p)(None, logits.clone()))
 
+    @pytest.mark.parametrize(("p", "kept"), [(0.25, 1), (0.26, 2), (0.5, 2), (0.75, 3), (0.76, 4)])
+    def test_top_p_at_its_border(self, p: float, kept: int) -> None:
+        """Four equal tokens, whose shares add up exactly."""
+        ours = keep_top_p(torch.zeros(1, 4), p)
+        assert_same(ours, process.TopPLogitsWarper(p)(None, torch.zeros(1, 4)))
+        assert int((ours > -math.inf).sum()) == kept
+
     @many
     @given(some_logits(), st.sampled_from([0.0, 0.01, 0.05, 0.5, 1.0]))
     def test_min_p(self, logits: Tensor, p: float) -> None:
