@@ -212,9 +212,9 @@ def resumed(name: str, out: Path, changes: dict[str, Any]) -> "RunConfig":
     table = run_file.read_table(path)
     if table.get("command") != name:
         raise ValueError(f"the run in {str(out)!r} goes on by: minilm {table.get('command')} --resume {out}")
-    was = run_file.flatten(table)
+    was = {place: None if value == run_file.NONE else value for place, value in run_file.flatten(table).items()}
     for place, value in changes.items():
-        if not place.startswith(HARMLESS) and was.get(place, value if value is None else None) != value:
+        if not place.startswith(HARMLESS) and was.get(place) != value:
             raise ValueError(
                 f"a run goes on as it began: {place} is {was.get(place)} there, not {value}. Leave it out, or begin another run"
             )
