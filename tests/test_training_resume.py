@@ -388,6 +388,8 @@ def check_kills_at(process, tmp_path, numbers):
         second.join(60)
         assert second.exitcode == 0
         assert curve(out) == curve(tmp_path / "whole"), f"killed before operation {number}"
+        same = [load_file(folder / "model.safetensors") for folder in (out, tmp_path / "whole")]
+        assert all(torch.equal(same[0][key], same[1][key]) for key in same[1]), f"killed before operation {number}"
         shutil.rmtree(out)
     assert killed > 0.7 * len(numbers)
 

@@ -45,7 +45,7 @@ def find_not_finite(model: nn.Module, compute_loss: Callable[[], Tensor]) -> tup
             return layer_of(name), f"its weights ({name}) are not finite"
     found: list[tuple[str, str]] = []
 
-    def watch(name: str, module: nn.Module) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+    def watch(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
         def look(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 return
@@ -70,7 +70,7 @@ def find_not_finite(model: nn.Module, compute_loss: Callable[[], Tensor]) -> tup
         for name, part in model.named_modules()
         if not list(part.children()) or part is model
     ]
-    handles = [part.register_forward_hook(watch(name, part)) for name, part in layers]
+    handles = [part.register_forward_hook(watch(name)) for name, part in layers]
     try:
         loss = compute_loss()
         if found:

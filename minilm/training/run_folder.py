@@ -13,7 +13,7 @@ from minilm.model.files import CONFIG, TOKENIZER
 from minilm.training import checkpoints
 from minilm.training.checkpoints import Checkpoint
 from minilm.training.config import TrainingConfig
-from minilm.training.errors import TrainingError
+from minilm.training.errors import CheckpointError, TrainingError
 
 TRAINING_CONFIG = "training.json"
 
@@ -42,6 +42,8 @@ class RunFolder:
             checkpoints.write_text(self.out / TRAINING_CONFIG, config.to_json())
             checkpoints.write_text(self.out / CONFIG, checkpoints.describe_model(model))
             self._write_tokenizer(tokenizer)
+            if here:  # a run that was killed just after writing a checkpoint has not published its model
+                checkpoints.publish(here[-1], self.out)
         except OSError as error:
             raise TrainingError(
                 f"the run's folder {self.out} cannot be written to ({error.strerror or error}): choose a folder you may write to"
@@ -65,8 +67,13 @@ class RunFolder:
         description = checkpoints.describe_model(model)
         path = checkpoints.write_checkpoint(self.checkpoints, step, weights, description, tensors, state)
         self.newest_step = step
-        checkpoints.publish(path, self.out)
-        checkpoints.prune(self.checkpoints, self.keep, self.pinned)
+        try:
+            checkpoints.publish(path, self.out)
+            checkpoints.prune(self.checkpoints, self.keep, self.pinned)
+        except OSError as error:
+            raise CheckpointError(
+                f"{path} is written, and the run resumes from it, but {self.out} cannot be changed ({error.strerror or error})"
+            ) from error
         return path
 
     def newest(self) -> Checkpoint | None:
