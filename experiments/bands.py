@@ -70,6 +70,19 @@ def trained_stories(names: dict[str, Any], seed: int) -> Losses:
     return [record.loss for record in names["story_run"](seed).train()]
 
 
+def evaluated_stories(names: dict[str, Any], seed: int) -> Losses:
+    """The model that lesson 08 measures."""
+    names["torch"].manual_seed(seed)
+    return list(names["learn"](names["LanguageModel"](names["config"]), names["train_texts"], seed=seed))
+
+
+def floor_of_evaluated(names: dict[str, Any]) -> float:
+    """Lesson 08's floor in nats a token, on its first thousand training stories."""
+    texts = names["train_texts"][:1000]
+    tokens = sum(len(names["tokenizer"].encode(text)) + 1 for text in texts)
+    return sum(names["grammar"].bits(text) for text in texts) * math.log(2) / tokens  # type: ignore[no-any-return]
+
+
 def floor_of_stories(names: dict[str, Any]) -> float:
     """Lesson 05's floor in nats a token of its training rows."""
     tokens = int((names["train_rows"] >= 0).sum()) / len(names["train_rows"]) - 1  # the first is given
@@ -89,6 +102,9 @@ BANDS = {
     "05-stories": Recipe("05_model", easy_stories, "nats a token", (100, 200, 450), 40, floor_of_stories),
     "06-stories": Recipe(
         "06_training", trained_stories, "nats a token", (100, 250, 500), 40, lambda names: float(names["floor"])
+    ),
+    "08-stories": Recipe(
+        "08_evaluation", evaluated_stories, "nats a token", (150, 400, 625), 40, floor_of_evaluated, seeds=8
     ),
 }
 
