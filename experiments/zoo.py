@@ -8,7 +8,6 @@ python -m experiments.zoo story OUT --keep   and store figures, curve and, for m
 import argparse
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,19 +18,16 @@ from safetensors.torch import load_file, save_file
 
 from minilm import zoo
 from minilm.data import corpora, stories
-from minilm.evaluation import evaluate_texts, off_grammar_share, story_report
-from minilm.generation import GREEDY, ConfidenceStop, Sampling, Writer
+from minilm.evaluation import GrammarReport, off_grammar_share, story_report
+from minilm.generation import Sampling
 from minilm.model import LanguageModel
 from minilm.model.files import CONFIG, TOKENIZER, WEIGHTS
 from minilm.tokenizer import BPETokenizer
 
 Figures = dict[str, Any]
-SHIPS = ("story", "mnemos")
-EXTRACTS = {
-    "dlib-char": 14_640,
-    "causal-char": 14_640,
-    "dlib-bpe": 4_096,
-}  # bytes from the beginning of tinyshakespeare
+SHIPS = ("story",)
+SIZES = {"story": "medium", "story-recall": "easy"}
+EXTRACT = 14_640  # bytes from the beginning of tinyshakespeare
 
 
 def main() -> None:
@@ -40,7 +36,7 @@ def main() -> None:
     parser.add_argument("name", choices=MEASURES)
     parser.add_argument("out", nargs="?", type=Path)
     parser.add_argument("--stories", type=int, default=1000, help="held-out stories to measure on")
-    parser.add_argument("--texts", type=int, default=500, help="texts to write")
+    parser.add_argument("--texts", type=int, default=300, help="texts to write")
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
     if given.keep and given.out is None:
@@ -74,7 +70,8 @@ def ship(run: Path, folder: Path) -> None:
 
 def measure_story(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
     """Distance to the floor on test stories, and how much of what it writes leaves the grammar."""
-    report = story_report(model, tokenizer, test_stories("medium", given.stories))
+    size = SIZES[given.name]
+    report = story_report(model, tokenizer, test_stories(size, given.stories), size)
     found: Figures = {
         "stories": report.stories,
         "floor_bits": round(report.floor_bits, 2),
@@ -87,15 +84,21 @@ def measure_story(model: LanguageModel, tokenizer: BPETokenizer, given: argparse
         "tokens_per_story": round(report.tokens / report.stories, 1),
     }
     for temperature in (1.0, 0.8):
-        found[f"off_grammar_T{temperature:g}"] = off_grammar(model, tokenizer, temperature, given.texts)
+        written = off_grammar_share(model, tokenizer, size, given.texts, sampling=Sampling(temperature=temperature))
+        found[f"off_grammar_T{temperature:g}"] = share_of(written)
     return found
 
 
-def off_grammar(model: LanguageModel, tokenizer: BPETokenizer, temperature: float, texts: int) -> Figures:
+def share_of(written: GrammarReport) -> Figures:
     """The share of texts that leave the grammar, with its 95 % interval."""
-    written = off_grammar_share(model, tokenizer, texts, Sampling(temperature=temperature), seed=0)
     low, high = written.interval
-    return {"texts": texts, "share": round(written.share, 3), "low": round(low, 3), "high": round(high, 3)}
+    return {
+        "texts": len(written.written),
+        "share": round(written.share, 3),
+        "low": round(low, 3),
+        "high": round(high, 3),
+        "characters_per_departure": round(written.characters_per_departure),
+    }
 
 
 def test_stories(size: str, number: int) -> list[str]:
@@ -106,15 +109,10 @@ def test_stories(size: str, number: int) -> list[str]:
 # --------------------------------------------------------------------------------------------- learning a text by heart
 
 
-def extract(name: str) -> str:
-    """The text that a model learns by heart."""
-    return "".join(corpora.read("tinyshakespeare", EXTRACTS[name]))
-
-
 @torch.inference_mode()
 def measure_memory(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
     """Right next tokens over all windows, and how much comes back, greedily, from the first window."""
-    text = extract(given.name)
+    text = "".join(corpora.read("tinyshakespeare", EXTRACT))
     ids, width = torch.tensor(tokenizer.encode(text)), model.config.context_length
     windows, targets = ids[:-1].unfold(0, width, 1), ids[width:]
     guesses = torch.cat([model(piece)[:, -1].argmax(dim=-1) for piece in windows.split(256)])
@@ -140,73 +138,12 @@ def measure_memory(model: LanguageModel, tokenizer: BPETokenizer, given: argpars
     }
 
 
-# ------------------------------------------------------------------------------------------------------ French, Python
-
-
-def measure_mnemos(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
-    """Loss a token as it was trained (windows side by side), with more context, and what a token is worth in characters."""
-    texts = test_stories("french", given.stories)
-    floor = sum(map(stories.grammar("french").bits, texts)) * math.log(2)
-    found: Figures = {"stories": len(texts)}
-    for name, stride in (("side_by_side", model.config.context_length), ("half_overlapping", None)):
-        report = evaluate_texts(model, tokenizer, texts, stride=stride)
-        found[name] = {
-            "loss": round(report.loss, 4),
-            "perplexity": round(report.perplexity, 3),
-            "bits_per_byte": round(report.bits_per_byte, 4),
-        }
-    characters = sum(len(text) + 1 for text in texts)
-    return found | {
-        "floor_loss": round(floor / report.tokens, 4),
-        "floor_bits_per_byte": round(floor / math.log(2) / report.size, 4),
-        "characters_per_token": round(characters / report.tokens, 3),
-        "tokens_per_story": round(report.tokens / len(texts), 1),
-    }
-
-
-THRESHOLDS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-
-def measure_slim(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
-    """Stories and documentation in bits a byte, and what the confidence threshold does to the length of what is written."""
-    report = story_report(model, tokenizer, test_stories("medium", min(given.stories, 200)))
-    docs = corpora.python_docs()
-    tail = docs[-int(0.05 * len(docs)) :]
-    pieces = [tail[start : start + 2000] for start in range(0, len(tail) - 2000, 2000)]
-    measured = evaluate_texts(model, tokenizer, pieces)
-    found: Figures = {
-        "story_bits": round(report.bits, 1),
-        "story_excess_nats": round(report.excess, 1),
-        "story_excess_error": round(report.error, 1),
-        "docs_bits_per_byte": round(measured.bits_per_byte, 3),
-        "docs_bytes_per_token": round(measured.bytes_per_token, 3),
-        "thresholds": [],
-    }
-    writer = Writer(model, tokenizer)
-    prompts = [piece[:200] for piece in pieces[:: max(1, len(pieces) // 10)]][:10]
-    for threshold in THRESHOLDS:
-        rule = ConfidenceStop(threshold) if threshold else None
-        written = writer.write_batch(prompts, 120, GREEDY, confidence=rule)
-        found["thresholds"].append(
-            {
-                "threshold": threshold,
-                "mean_tokens": round(sum(len(each.ids) for each in written) / len(written), 1),
-                "stopped_unsure": sum(each.stop_reason == "low_confidence" for each in written),
-                "ended": sum(each.stop_reason == "eos" for each in written),
-                "texts": len(written),
-            }
-        )
-    return found
-
-
 Measure = Callable[[LanguageModel, BPETokenizer, argparse.Namespace], Figures]
 MEASURES: dict[str, Measure] = {
     "story": measure_story,
-    "mnemos": measure_mnemos,
-    "slim": measure_slim,
+    "story-recall": measure_story,
     "dlib-char": measure_memory,
     "causal-char": measure_memory,
-    "dlib-bpe": measure_memory,
 }
 
 
