@@ -60,7 +60,7 @@ Patience = Annotated[
 MinNew = Annotated[
     int | None, typer.Option(help="With --confidence: not before so many tokens. 8.", rich_help_panel=ENDING)
 ]
-Threads = Annotated[int | None, typer.Option(help="Processor threads.")]
+Threads = Annotated[int | None, typer.Option(help="Processor threads. On a busy machine 1 is the fastest.")]
 
 HELP = """\
 /reset   forget what was said
