@@ -71,7 +71,9 @@ def story_size(text: str) -> str | None:
 def learn_tokenizer(config: TokenizerConfig, data: DataConfig, notice: Callable[[str], None]) -> BPETokenizer:
     """Byte pairs learned on the first `sample_bytes` of the text (which may be more than is trained on); `notice` is told if it allows fewer than `vocab_size`."""
     separator = data.separator or WELL_KNOWN_SEPARATOR
-    texts = corpora.read(config.text or data.text, config.sample_bytes or min(MOST_SAMPLE, data.max_bytes or MOST_SAMPLE))
+    texts = corpora.read(
+        config.text or data.text, config.sample_bytes or min(MOST_SAMPLE, data.max_bytes or MOST_SAMPLE)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a vocabulary that ends early is told below, damage when all is read
         tokenizer = BPETokenizer.train(
