@@ -116,10 +116,12 @@ def test_a_flat_head_is_asked_once_a_token_from_full_windows_or_padded_ones():
 @pytest.mark.parametrize("changes", [{"norm": {"kind": "whole-sample"}}, {"attention": {"prefix": 4}}])
 def test_a_model_that_would_see_the_future_is_measured_without_it(changes):
     model = random_model(context_length=16, **changes)
-    ids, other = list(range(50, 60)), [*range(50, 59), 9]
-    plain = [model(torch.tensor([row[:-1]]))[0, :2].detach() for row in ([*ids, 1], [*ids[:2], 9, 9, *ids[4:], 1])]
+    ids, other = [50, 51, 52, 53, 54, 55], [50, 51, 9, 9, 9, 9]
+    plain = [model(torch.tensor([row]))[0, 0].log_softmax(-1)[51].detach() for row in (ids, other)]
     assert not torch.allclose(*plain)  # one pass over everything leaks later tokens into earlier predictions
-    torch.testing.assert_close(token_log_probs(model, [ids])[0][:-1], token_log_probs(model, [other])[0][:-1])
+    found = [token_log_probs(model, [row])[0][0] for row in (ids, other)]
+    assert found[0] == found[1]
+    assert float(found[0]) == pytest.approx(alone(model, ids, 1, 16))
 
 
 def test_attention_that_sees_everything_is_refused():
@@ -199,6 +201,8 @@ def test_the_seam_belongs_to_the_ending():
     ids, count = context_and_ending(writer, "a c", "at")
     assert ids == writer.encode("a cat")
     assert tokenizer.decode(ids[-count:]) == " cat"  # no token of "a c" but "a" is one of "a cat"
+    ids, count = context_and_ending(writer, "a ", "zoo")  # where the space is a token of its own, it goes along too
+    assert tokenizer.decode(ids[-count:]) == " zoo"
     ids, count = context_and_ending(writer, "a ", "cat")
     assert tokenizer.decode(ids[-count:]) == " cat"
     with pytest.raises(EvaluationError, match="at least one token"):

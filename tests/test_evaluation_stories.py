@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from minilm.data import stories
+from minilm.data.stories.template import compile_grammar
 from minilm.evaluation import (
     EvaluationError,
     Question,
@@ -83,6 +84,9 @@ def test_tokens_within_a_character_are_counted_where_it_begins():
     for text, scored in zip(texts, story_tokens(random_model(), BYTES, texts, "french"), strict=True):
         assert "".join(scored.tokens[:-1]) == text
         assert len(scored.tokens) == len(text.encode()) + 1
+        accent = next((i for i, character in enumerate(text) if not character.isascii()), 0)
+        assert scored.tokens[accent] == text[accent]
+        assert scored.tokens[accent + 1] == (text[accent + 1] if text[accent].isascii() else "")
         assert float(scored.true.sum()) == pytest.approx(stories.grammar("french").bits(text) * math.log(2))
 
 
@@ -150,6 +154,14 @@ def test_a_wrong_sum_is_told():
     found = departure(grammar, story.text[: total.start] + wrong + story.text[total.end :])
     assert (found.kind, found.expected, found.written) == ("sum", word, wrong)
     assert found.start == total.start
+
+
+@pytest.mark.parametrize(("weights", "kind"), [((9, 1), "recall"), ((1, 9), "wording")])
+def test_the_kind_is_that_of_what_most_probably_stood_there(weights, kind):
+    story = "[hero=Ann|Bob] ran. [{{hero}} slept:{}|Everyone slept:{}].".format(*weights)
+    grammar = compile_grammar("tiny", story, {}, {}, [])
+    assert departure(grammar, "Ann ran. Ann slept.") is None
+    assert departure(grammar, "Ann ran. Zoe slept.").kind == kind
 
 
 def test_the_oracle_writes_stories_and_noise_leaves_the_grammar():
