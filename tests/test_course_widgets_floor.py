@@ -113,6 +113,7 @@ def test_a_shorter_story_is_opened_at_a_place_that_it_has(reader):
     widget.place.value = widget.place.max
     widget.story.value = 2
     assert widget.place.value <= widget.place.max == len(widget.reading().tokens) - 1
+    assert widget.place.value == dearest(widget.reading())
 
 
 def test_it_refuses_what_it_cannot_read(reader):
