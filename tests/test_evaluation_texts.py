@@ -47,6 +47,7 @@ def test_the_report_by_hand():
     assert found.f1 == pytest.approx(0.6)
     # a b c d e against a b x d: 3 of 4 ones, 1 of 3 pairs, no threes, no four; no penalty for being short
     assert ngram_similarity("abcde", "abxd") == pytest.approx((3 / 4 + 1 / 3 + 0 + 0) / 4)
+    assert ngram_similarity("ab", "aaab", longest=1) == 2 / 4  # a second and third "a" are not in the reference
     assert ngram_similarity("abcde", "ab") == 1
     assert ngram_similarity("abc", "") == 0
     assert overlap("", "a").f1 == 0
