@@ -30,9 +30,9 @@ def test_it_is_pytorchs_with_its_gradient(shape, vocab, eps, reduction, dtype, s
     logits, targets = make(shape, vocab, seed, dtype)
     targets.view(-1)[1::3] = IGNORE
     ours = cross_entropy(logits, targets, label_smoothing=eps, reduction=reduction)
-    theirs = F.cross_entropy(
-        logits.view(-1, vocab), targets.view(-1), label_smoothing=eps, reduction=reduction
-    ).view(ours.shape)
+    theirs = F.cross_entropy(logits.view(-1, vocab), targets.view(-1), label_smoothing=eps, reduction=reduction).view(
+        ours.shape
+    )
     torch.testing.assert_close(ours, theirs)
     weights = torch.randn(ours.shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
     ours_gradient = torch.autograd.grad((ours * weights).sum(), logits, retain_graph=True)[0]
