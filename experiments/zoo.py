@@ -8,6 +8,7 @@ python -m experiments.zoo story OUT --keep   and store figures, curve and, for m
 import argparse
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from minilm import zoo
 from minilm.data import corpora, stories
-from minilm.evaluation import GrammarReport, off_grammar_share, story_report
-from minilm.generation import Sampling
+from minilm.evaluation import GrammarReport, evaluate_texts, off_grammar_share, story_report
+from minilm.generation import ConfidenceStop, Sampling, Writer
 from minilm.model import LanguageModel
 from minilm.model.files import CONFIG, TOKENIZER, WEIGHTS
 from minilm.tokenizer import BPETokenizer
@@ -27,7 +28,11 @@ from minilm.tokenizer import BPETokenizer
 Figures = dict[str, Any]
 SHIPS = ("story",)
 SIZES = {"story": "medium", "story-recall": "easy"}
-EXTRACT = 14_640  # bytes from the beginning of tinyshakespeare
+EXTRACTS = {
+    "dlib-char": 14_640,
+    "causal-char": 14_640,
+    "dlib-bpe": 3_072,
+}  # bytes from the beginning of tinyshakespeare
 
 
 def main() -> None:
@@ -55,6 +60,8 @@ def main() -> None:
     if given.keep:
         (zoo.path(given.name) / zoo.FIGURES).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         shutil.copyfile(given.out / "curve.csv", zoo.path(given.name) / zoo.CURVE)
+        if given.name == "slim-docs":
+            plot_thresholds(zoo.path(given.name) / "threshold.svg")
 
 
 def ship(run: Path, folder: Path) -> None:
@@ -112,7 +119,7 @@ def test_stories(size: str, number: int) -> list[str]:
 @torch.inference_mode()
 def measure_memory(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
     """Right next tokens over all windows, and how much comes back, greedily, from the first window."""
-    text = "".join(corpora.read("tinyshakespeare", EXTRACT))
+    text = "".join(corpora.read("tinyshakespeare", EXTRACTS[given.name]))
     ids, width = torch.tensor(tokenizer.encode(text)), model.config.context_length
     windows, targets = ids[:-1].unfold(0, width, 1), ids[width:]
     guesses = torch.cat([model(piece)[:, -1].argmax(dim=-1) for piece in windows.split(256)])
@@ -136,12 +143,107 @@ def measure_memory(model: LanguageModel, tokenizer: BPETokenizer, given: argpars
     }
 
 
+# ------------------------------------------------------------------------------------------------------ French, Python
+
+
+def measure_mnemos(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """Loss a token as it was trained (windows side by side), with more context, and what a token is worth in characters."""
+    texts = test_stories("french", given.stories)
+    floor = sum(map(stories.grammar("french").bits, texts)) * math.log(2)
+    found: Figures = {"stories": len(texts)}
+    for name, stride in (("side_by_side", model.config.context_length), ("half_overlapping", None)):
+        report = evaluate_texts(model, tokenizer, texts, stride=stride)
+        found[name] = {
+            "loss": round(report.loss, 4),
+            "perplexity": round(report.perplexity, 3),
+            "bits_per_byte": round(report.bits_per_byte, 4),
+        }
+    characters = sum(len(text) + 1 for text in texts)
+    return found | {
+        "floor_loss": round(floor / report.tokens, 4),
+        "floor_bits_per_byte": round(floor / math.log(2) / report.size, 4),
+        "characters_per_token": round(characters / report.tokens, 3),
+        "tokens_per_story": round(report.tokens / len(texts), 1),
+    }
+
+
+THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
+
+
+def measure_slim(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """Stories and documentation, before and after fine-tuning, and what the confidence threshold does to the length of texts."""
+    tests = test_stories("easy", given.stories)
+    report = story_report(model, tokenizer, tests, "easy")
+    docs = corpora.python_docs()
+    tail = docs[-int(0.04 * len(docs)) :]  # the run holds out the last 5 %
+    pieces = [tail[start : start + 2000] for start in range(0, len(tail) - 2000, 2000)]
+    measured = evaluate_texts(model, tokenizer, pieces)
+    beginnings = {"slim": [text[:60] for text in tests[:20]], "slim-docs": [tail[900 * i :][:200] for i in range(20)]}
+    return {
+        "story_bits": round(report.bits, 2),
+        "story_floor_bits": round(report.floor_bits, 2),
+        "story_excess_nats": round(report.excess, 2),
+        "story_excess_error": round(report.error, 2),
+        "docs_bits_per_byte": round(measured.bits_per_byte, 3),
+        "docs_bytes_per_token": round(measured.bytes_per_token, 3),
+        "thresholds": lengths_by_threshold(Writer(model, tokenizer), beginnings[given.name]),
+    }
+
+
+def lengths_by_threshold(writer: Writer, prompts: list[str], most: int = 120) -> list[Figures]:
+    """How long texts become, and why they end, for several thresholds of `ConfidenceStop`; drawn at temperature 0.8."""
+    found = []
+    for threshold in THRESHOLDS:
+        rule = ConfidenceStop(threshold) if threshold else None
+        written = writer.write_batch(prompts, most, Sampling(temperature=0.8), confidence=rule)
+        reasons = [each.stop_reason for each in written]
+        found.append(
+            {
+                "threshold": threshold,
+                "texts": len(written),
+                "mean_tokens": round(sum(len(each.ids) for each in written) / len(written), 1),
+                "unsure": reasons.count("low_confidence"),
+                "ended": reasons.count("eos"),
+            }
+        )
+    return found
+
+
+def plot_thresholds(file: Path) -> None:
+    """How long texts become against the confidence threshold, before and after fine-tuning."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from minilm.course.figures import COLORS
+
+    mpl.rcParams["svg.hashsalt"] = "minilm"  # the same picture is the same file
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    axes = figure.subplots()
+    for name, label, color in (
+        ("slim", "stories, before fine-tuning", "blue"),
+        ("slim-docs", "documentation, after", "orange"),
+    ):
+        rows = zoo.figures(name)["thresholds"]
+        axes.plot(
+            [r["threshold"] for r in rows], [r["mean_tokens"] for r in rows], "o-", color=COLORS[color], label=label
+        )
+    axes.axhline(120, color="#999999", linestyle=":")
+    axes.text(0.8, 120, "the most that is allowed", color="#666666", ha="right", va="bottom")
+    axes.set(xlabel="confidence threshold", ylabel="tokens written, mean of 20 texts", ylim=(0, 132))
+    axes.legend(frameon=False, loc="center right")
+    figure.savefig(file, metadata={"Date": None, "Title": "Tokens written against the confidence threshold"})
+
+
 Measure = Callable[[LanguageModel, BPETokenizer, argparse.Namespace], Figures]
 MEASURES: dict[str, Measure] = {
     "story": measure_story,
     "story-recall": measure_story,
     "dlib-char": measure_memory,
     "causal-char": measure_memory,
+    "dlib-bpe": measure_memory,
+    "mnemos": measure_mnemos,
+    "slim": measure_slim,
+    "slim-docs": measure_slim,
 }
 
 

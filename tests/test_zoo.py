@@ -17,7 +17,7 @@ from minilm.generation import Sampling, Writer
 from minilm.model import LanguageModel
 
 SHIPPED = ("story",)
-RECORDED = ("causal-char", "dlib-char", "story-recall")
+RECORDED = ("causal-char", "dlib-bpe", "dlib-char", "mnemos", "slim", "slim-docs", "story-recall")
 BUDGET = 10 * 2**20  # of a wheel that stays under 15 MB with everything
 
 
