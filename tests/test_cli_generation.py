@@ -270,7 +270,9 @@ class TestChat:
         pty = pytest.importorskip("pty")
         model = make_model(tmp_path / "endless", (), context=1_000_000)
         parent, child = pty.openpty()
-        command = [sys.executable, "-c", "from minilm.cli import main; main()", "chat", str(model)]
+        # Where the tests run in the background of a shell, its children would ignore Ctrl-C.
+        start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from minilm.cli import main; main()"
+        command = [sys.executable, "-c", start, "chat", str(model)]
         process = subprocess.Popen(
             [*command, "--max-new", "900000"], stdin=child, stdout=child, stderr=child, start_new_session=True
         )
