@@ -252,7 +252,10 @@ def test_toml_brings_back_what_it_was_given():
 def test_every_recipe_of_the_zoo_is_a_run_file(name):
     table = run_file.read_table(zoo.recipe(name))
     changes = {} if "data" in table else {"data.text": "stories:easy:10"}
-    run_file.build(training.asked_for(table.get("command", "pretrain"), str(zoo.recipe(name)), changes))
+    run = run_file.build(training.asked_for(table.get("command", "pretrain"), str(zoo.recipe(name)), changes))
+    import tomllib
+
+    assert run_file.build(tomllib.loads(run_file.to_toml(run))) == run  # what a run writes down repeats it
 
 
 @pytest.mark.parametrize(

@@ -343,7 +343,10 @@ class TestNothingElseChanges:
         pieces = stream(model, [1, 2], 4, tokenizer=ByteTokenizer())
         next(pieces)
         model(torch.tensor([[1, 2, 3]])).sum().backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
         list(pieces)
+        assert len(pieces.generation.ids) == 4
+        assert model.training
 
     def test_half_precision(self) -> None:
         model = make("llama-like").to(torch.bfloat16)
