@@ -37,6 +37,7 @@ class DataConfig(Config):
     batch_size: int = 16  # windows or documents that are computed at once
     stride: int | None = None  # windows: one every so many tokens, each once an epoch; None: at random places
     skip: int = 0  # windows: the first targets, predicted from little, that are not learned
+    bucket: int = 20  # documents: so many batches at a time are sorted by length; 1 pads more and mixes better
 
     def validate(self) -> None:
         """Check ranges."""
@@ -44,7 +45,7 @@ class DataConfig(Config):
             raise ValueError(f"DataConfig.held_out = {self.held_out}: a share of the text, from 0 to 0.5")
         if self.max_bytes is not None and self.max_bytes < 1:
             raise ValueError(f"DataConfig.max_bytes = {self.max_bytes}: it must be at least 1")
-        for name, least in (("batch_size", 1), ("stride", 1), ("skip", 0)):
+        for name, least in (("batch_size", 1), ("stride", 1), ("skip", 0), ("bucket", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"DataConfig.{name} = {value}: it must be at least {least}")

@@ -252,7 +252,9 @@ def make_batches(run: RunConfig, corpus: Corpus, model: LanguageModel) -> Docume
     seed, data, length = int(run.training.get("seed", 0)), run.data, model.config.context_length
     flat = model.config.head.kind != "per_token"
     if corpus.facts.story_size is not None and not flat:
-        return DocumentBatches(corpus.documents(), data.batch_size, corpus.end_id, seed, max_length=length)
+        return DocumentBatches(
+            corpus.documents(), data.batch_size, corpus.end_id, seed, max_length=length, bucket=data.bucket
+        )
     tokens, _ = held_out.split_tail(corpus, data.held_out, length)
     if len(tokens) <= length:
         raise RunError(
