@@ -57,6 +57,29 @@ def toy_grammar(story: str, rules: dict[str, str] | None = None, **lists: list[W
     )
 
 
+def test_a_mixture_tells_stories_of_each_and_pays_one_bit_for_the_choice() -> None:
+    both = stories.grammar("easy+french")
+    told = sample("easy+french", 300)
+    by_grammar = {name: [each for each in told if each.facts["grammar"] == name] for name in ("easy", "french")}
+    assert abs(len(by_grammar["easy"]) - 150) < 3 * math.sqrt(75)
+    for name, own in by_grammar.items():
+        assert own
+        for story in own[:20]:
+            assert both.bits(story.text) == pytest.approx(story.bits, abs=1e-9)
+            assert story.bits == pytest.approx(stories.grammar(name).bits(story.text) + 1, abs=1e-9)
+    assert both.next_char("") == pytest.approx(
+        {c: p / 2 for name in by_grammar for c, p in stories.grammar(name).next_char("").items()}
+    )
+    assert set(both.words) == {*stories.grammar("easy").words, *stories.grammar("french").words}
+
+
+def test_a_mixture_of_a_grammar_with_itself_or_with_nothing_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="names a size twice"):
+        stories.grammar("easy+easy")
+    with pytest.raises(ValueError, match="Did you mean 'french'"):
+        stories.grammar("easy+frensh")
+
+
 @pytest.mark.parametrize(
     "story",
     [

@@ -3,7 +3,7 @@
 A story is told by a grammar, a small program in which every random choice has a known probability. So every story
 comes with its exact number of bits, the true distribution of the next character is known after every prefix, and a
 model's loss can be compared with the lowest loss that is possible at all. Four sizes: `easy`, `medium`, `hard` and
-`french`. The same seed gives the same stories on every platform.
+`french`; `easy+french` tells stories of both, each as likely as the other. The same seed gives the same stories on every platform.
 
     from minilm.data import stories
 
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from minilm.data.stories.analysis import find_ambiguity, find_words
-from minilm.data.stories.engine import END, Choice, Grammar, Mention, Story
+from minilm.data.stories.engine import END, Choice, Grammar, Mention, Mixture, Story
 
 __all__ = [
     "END",
@@ -54,7 +54,15 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 @functools.cache
 def grammar(size: str = "medium") -> Grammar:
-    """The grammar of that size, compiled on first use. ValueError names the nearest size for an unknown one."""
+    """The grammar of that size, compiled on first use; of several, each as likely as the others, for sizes joined by "+".
+
+    ValueError names the nearest size for an unknown one.
+    """
+    parts = str(size).split("+")
+    if len(parts) > 1:
+        if len(set(parts)) < len(parts):
+            raise ValueError(f"{size!r} names a size twice: then a story would have two origins.")
+        return Mixture(str(size), [grammar(part) for part in parts])
     if size not in SIZES:
         near = difflib.get_close_matches(str(size), SIZES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

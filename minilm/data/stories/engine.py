@@ -422,6 +422,20 @@ class Grammar:
         return ways
 
 
+class Mixture(Grammar):
+    """Stories of several grammars, each as likely as the others; the fact `grammar` says whose a story is."""
+
+    def __init__(self, name: str, grammars: Sequence[Grammar]) -> None:
+        notes = [Note("grammar", Word(each.name), each.start) for each in grammars]
+        super().__init__(name, Fork(notes, [1.0] * len(notes)))
+        self.grammars = list(grammars)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Every word that one of the grammars can print."""
+        return sorted(set().union(*(each.words for each in self.grammars)))
+
+
 def _collect(masses: list[dict[str, float]], text: str, position: int, piece: str, probability: float) -> None:
     """Add a piece's characters to the masses at their positions, up to the first that the text does not have."""
     for t, character in enumerate(piece, position):
