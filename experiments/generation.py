@@ -23,7 +23,7 @@ def models(names: dict[str, Any]) -> Iterator[Any]:
     """One model a seed; the lesson's functions use the one that is in its place."""
     for seed in SEEDS:
         if seed not in names.setdefault("trained", {}):
-            names["trained"][seed] = names["train_model"](seed)
+            names["trained"][seed] = names["train_model"](seed)[0]
         names["model"] = names["trained"][seed]
         names["story_odds"].cache_clear()
         yield names["model"]
