@@ -202,6 +202,8 @@ class Block(nn.Module):
     the gradient flows back along it unchanged (Xiong et al. 2020). Post-norm: norm(x + attention(x)), ... (Vaswani et al. 2017).
     With `residual_scale` (the stream's width), each channel of the stream has a learned factor, 1 at first:
     r * x + attention(norm(x)) (Doge). `dropout` acts on what is added.
+
+    A feed-forward with `reads_stream = True` is called with the stream beside the norm's output: feed_forward(norm(x), x).
     """
 
     def __init__(
@@ -234,7 +236,10 @@ class Block(nn.Module):
         """The stream after this block. Mask and cache are attention's."""
         if self.norm_first:
             x = self._add(x, self.attention(self.attention_norm(x), positions, mask, cache), self.attention_residual)
-            return self._add(x, self.feed_forward(self.feed_forward_norm(x)), self.feed_forward_residual)
+            normed = self.feed_forward_norm(x)
+            reads_stream = getattr(self.feed_forward, "reads_stream", False)
+            update = self.feed_forward(normed, x) if reads_stream else self.feed_forward(normed)
+            return self._add(x, update, self.feed_forward_residual)
         x = self.attention_norm(self._add(x, self.attention(x, positions, mask, cache), self.attention_residual))
         return self.feed_forward_norm(  # type: ignore[no-any-return]
             self._add(x, self.feed_forward(x), self.feed_forward_residual)
@@ -260,20 +265,24 @@ def initialize(module: nn.Module, kind: InitKind = "scaled", std: float = 0.02, 
     - lecun: normal cut off at two sigma with variance 1 / inputs, so that each layer keeps the variance of what it reads;
       tables from N(0, std^2);
     - torch: left as PyTorch's constructors drew them (uniform within 1 / sqrt(inputs)).
+
+    A tensor of many matrices, a bank of experts, is drawn as they would be one by one: its name says what it does.
     """
     if kind == "torch":
         return
     for name, part in module.named_modules():
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
-        for parameter in part.parameters(recurse=False):
+        for own_name, parameter in part.named_parameters(recurse=False):
             if parameter.dim() < 2:
                 continue  # gains, biases, residual scales: their constructors know where to start
-            if kind == "lecun" and isinstance(part, nn.Linear):
+            if own_name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif kind == "lecun" and (isinstance(part, nn.Linear) or parameter.dim() == 3):
                 sigma = (
-                    part.in_features**-0.5 / 0.8796256610342398
+                    parameter.shape[-1] ** -0.5 / 0.8796256610342398
                 )  # what the cut at two sigma leaves of a normal's sigma
                 nn.init.trunc_normal_(parameter, std=sigma, a=-2 * sigma, b=2 * sigma)
             else:
-                writes = kind == "scaled" and name.endswith(WRITERS)
+                writes = kind == "scaled" and (name.endswith(WRITERS) or own_name in WRITERS)
                 nn.init.normal_(parameter, std=std / math.sqrt(2 * num_layers) if writes else std)

@@ -16,12 +16,18 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 PositionKind = Literal["rotary", "learned", "sinusoidal", "sinusoidal-dlib", "relative", "alibi", "none"]
 ScalingKind = Literal["linear", "dynamic", "yarn", "llama3"]
-AttentionKind = Literal["standard", "dlib-fused"]
+AttentionKind = Literal["standard", "dynamic-mask", "dlib-fused"]
+MaskOwner = Literal["head", "kv-head"]
 FeedForwardKind = Literal["plain", "gated", "dlib-fused"]
 NormKind = Literal["rms", "layer", "whole-sample", "none"]
 HeadKind = Literal["per_token", "flat", "flat_squeeze"]
 ActivationKind = Literal["gelu", "gelu-tanh", "relu", "silu", "tanh", "learned", "none"]
 InitKind = Literal["normal", "scaled", "lecun", "torch"]
+RouteKind = Literal["token", "sample", "expert-choice", "product-key"]
+ScoringKind = Literal["softmax", "softmax-chosen", "sigmoid"]
+NoiseKind = Literal["plain", "learned"]
+OverflowKind = Literal["next", "drop"]
+BalanceKind = Literal["none", "switch", "importance", "bias"]
 
 
 class Config:
@@ -198,6 +204,18 @@ class PositionConfig(Config):
 
 
 @dataclass(frozen=True)
+class DynamicMaskConfig(Config):
+    """Attention that learns which keys to keep (lesson 10): a bias for each key, computed from its value."""
+
+    keep_window: int = 2048  # a query keeps this many of the keys it may see, those of the largest bias; Doge: 2048
+    per: MaskOwner = "head"  # who has a bias of its own: each head (SmallDoge), or each key-value head (transformers)
+
+    def validate(self) -> None:
+        """Check the window."""
+        _require_positive(self, "keep_window")
+
+
+@dataclass(frozen=True)
 class AttentionConfig(Config):
     """The heads, and which positions they may look at."""
 
@@ -213,6 +231,7 @@ class AttentionConfig(Config):
     prefix: int = 0  # the first positions that everyone sees, later ones included in both directions
     qk_norm: bool = False  # RMS-normalise each head's queries and keys before they turn
     dropout: float = 0.0  # of the attention weights
+    dynamic_mask: DynamicMaskConfig | None = None  # of the kind "dynamic-mask"
 
     def validate(self) -> None:
         """Check the heads and the visibility pattern."""
@@ -231,6 +250,91 @@ class AttentionConfig(Config):
             raise ValueError("AttentionConfig: window and prefix are for causal attention; set causal=True")
         if self.window and self.prefix:
             raise ValueError("AttentionConfig: window and prefix contradict each other; set one of them")
+        if (self.dynamic_mask is None) == (self.kind == "dynamic-mask"):
+            raise ValueError(
+                f"AttentionConfig: kind = {self.kind!r} and dynamic_mask = {self.dynamic_mask} contradict each other; set both "
+                'kind="dynamic-mask" and dynamic_mask=DynamicMaskConfig(keep_window=...), or neither'
+            )
+        if self.dynamic_mask is not None and (self.prefix or not self.causal):
+            raise ValueError(
+                f"AttentionConfig: a dynamic mask is for causal attention; leave prefix = {self.prefix} at 0 and "
+                f"causal = {self.causal} at True"
+            )
+
+
+@dataclass(frozen=True)
+class MoEConfig(Config):
+    """Many feed-forwards in the place of one, of which each token passes through a few: the experts, and who chooses them."""
+
+    num_experts: int
+    top_k: int | None = None  # experts a token; None: a fifth of them, at least one (dlib)
+    # token: each token its best experts; sample: one choice for a whole window (dlib); expert-choice: each expert its best
+    # tokens, top_k a token on average; product-key: experts of one neuron each, found through two short lists of keys (CDMoE)
+    route: RouteKind = "token"
+    # softmax: over all experts, then choose; softmax-chosen: choose, then softmax over the chosen; sigmoid: each by itself
+    scoring: ScoringKind = "softmax"
+    normalize: bool = False  # the chosen experts' weights are made to sum to 1; with one expert that leaves nothing to learn
+    noise: float = 0.0  # on the logits while training; plain: its deviation; learned: a factor on a learned one
+    noise_kind: NoiseKind = "plain"
+    capacity_factor: float | None = None  # an expert takes at most this many times its even share; None: as many as come
+    overflow: OverflowKind = "next"  # whom a full expert refuses goes to the next best, or goes without
+    shared_hidden: int | None = None  # the width of one more expert, which every token passes through
+    balance: BalanceKind = "none"  # switch, importance: a loss; bias: choose by scores plus a bias that evens the load out
+    balance_weight: float = 0.01  # of the balance loss
+    balance_rate: float = 0.001  # how far a bias moves at each step
+    z_loss: float = 0.0  # weight of the mean squared logsumexp of the logits
+    usage_decay: float = 0.95  # of the running average of each expert's share
+    gate_hidden: int = 32  # sample: width of the router's hidden layer
+    gate_dropout: float = 0.0  # sample: behind it
+    gate_reads_stream: bool = False  # the router reads the residual stream before the norm (dlib)
+
+    def validate(self) -> None:
+        """Check the numbers, and that the parts of a router go together."""
+        _require_positive(self, "num_experts", "top_k", "capacity_factor", "shared_hidden", "balance_rate", "gate_hidden")
+        for name in ("noise", "balance_weight", "z_loss"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"MoEConfig.{name} = {getattr(self, name)}: it must be at least 0")
+        if self.top_k is not None and self.top_k > self.num_experts:
+            raise ValueError(
+                f"MoEConfig.top_k = {self.top_k}, and there are {self.num_experts} experts: choose 1 to {self.num_experts}"
+            )
+        _require_probability(self, "gate_dropout")
+        if not 0 <= self.usage_decay < 1:
+            raise ValueError(
+                f"MoEConfig.usage_decay = {self.usage_decay}: the share of the past that is kept, at least 0 and below 1"
+            )
+        if self.noise_kind == "learned" and (self.route not in ("token", "expert-choice") or not self.noise):
+            raise ValueError(
+                f"MoEConfig.noise_kind = 'learned' with route = {self.route!r}, noise = {self.noise}: a deviation is learned "
+                "for each token, so route must be 'token' or 'expert-choice', and noise, its factor, above 0 (Shazeer: 1.0)"
+            )
+        if self.route == "expert-choice":
+            self._validate_expert_choice()
+        if self.balance == "bias" and self.scoring == "softmax-chosen":
+            raise ValueError(
+                "MoEConfig.balance = 'bias' moves scores, and scoring = 'softmax-chosen' has none before it chooses: "
+                "use scoring='softmax' with normalize=True, which gives the same weights, or 'sigmoid'"
+            )
+
+    def _validate_expert_choice(self) -> None:
+        """Experts that choose have the same load by construction, and there is nothing that could run over."""
+        idle = {
+            "balance": self.balance != "none",
+            "capacity_factor": self.capacity_factor is not None,
+            "normalize": self.normalize,
+            "scoring": self.scoring != "softmax",
+        }
+        given = [name for name, is_set in idle.items() if is_set]
+        if given:
+            raise ValueError(
+                f"MoEConfig: {' and '.join(given)} cannot be set with route = 'expert-choice', where each expert takes its "
+                "top_k / num_experts of all tokens, each with its softmax weight: leave the default"
+            )
+
+    @property
+    def chosen(self) -> int:
+        """Experts a token passes through, also where the config leaves that to a fifth of them."""
+        return self.top_k or max(1, self.num_experts // 5)
 
 
 @dataclass(frozen=True)
@@ -242,10 +346,18 @@ class FeedForwardConfig(Config):
     activation: ActivationKind = "silu"
     bias: bool = False
     shared: bool = False  # one feed-forward for all layers (Super Tiny Language Models)
+    moe: MoEConfig | None = None  # many of them, and `hidden` is the width of one expert (product-key: of the shared one)
 
     def validate(self) -> None:
-        """Check the width."""
+        """Check the width, and what experts can be."""
         _require_positive(self, "hidden")
+        if self.moe is not None and self.kind != "gated":
+            raise ValueError(f"FeedForwardConfig.kind = {self.kind!r}: experts are gated, set kind='gated' or moe=None")
+        if self.moe is not None and self.shared:
+            raise ValueError(
+                "FeedForwardConfig.shared = True with moe: the balance of one bank of experts cannot be told by layer; "
+                "set shared=False, and moe.shared_hidden for an expert that every token passes through"
+            )
 
 
 @dataclass(frozen=True)

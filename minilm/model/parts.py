@@ -18,11 +18,21 @@ from minilm.embeddings import LearnedPositions, RelativePositions, RotaryEmbeddi
 PartClass = Callable[..., nn.Module]
 
 # Where a config's name for a part leads. Looked up when used: a lesson's module never imports a later one by itself.
-ATTENTION = {"standard": "minilm.attention:Attention", "dlib-fused": "minilm.exhibits:FusedAttention"}
+ATTENTION = {
+    "standard": "minilm.attention:Attention",
+    "dynamic-mask": "minilm.dynamic_mask:DynamicMaskAttention",
+    "dlib-fused": "minilm.exhibits:FusedAttention",
+}
 FEED_FORWARD = {
     "gated": "minilm.block:SwiGLU",
     "plain": "minilm.block:FeedForward",
     "dlib-fused": "minilm.exhibits:FusedFeedForward",
+}
+MIXTURE = {
+    "token": "minilm.moe:MixtureOfExperts",
+    "sample": "minilm.moe:MixtureOfExperts",
+    "expert-choice": "minilm.moe:MixtureOfExperts",
+    "product-key": "minilm.moe:ProductKeyExperts",
 }
 NORM = {
     "rms": "minilm.block:RMSNorm",
@@ -174,9 +184,11 @@ def build_embedder(config: ModelConfig, part: PartClass | None) -> nn.Module:
 def build_attention(config: ModelConfig, part: PartClass | None, rotary: RotaryEmbedding | None) -> nn.Module:
     """One layer's attention. Its options: `rotary`, `relative` or `alibi` by the positions, and what the config changes."""
     part = part or known_part(ATTENTION, config.attention.kind)
-    skip = {"num_heads", "num_kv_heads", "kind"}
+    skip = {"num_heads", "num_kv_heads", "kind", "dynamic_mask"}
     defaults = {f.name: f.default for f in dataclasses.fields(AttentionConfig) if f.name not in skip}
     options = changed_options(config.attention, defaults)
+    if config.attention.dynamic_mask is not None:
+        options |= config.attention.dynamic_mask.to_dict()
     if rotary is not None:
         options["rotary"] = rotary
     elif config.positions.kind == "relative":
@@ -191,12 +203,14 @@ def build_feed_forward(
     config: ModelConfig, part: PartClass | None, learned: Callable[[Tensor], Tensor] | None
 ) -> nn.Module:
     """One layer's feed-forward."""
-    kind = config.feed_forward.kind
-    part = part or known_part(FEED_FORWARD, kind)
+    kind, moe = config.feed_forward.kind, config.feed_forward.moe
+    part = part or (known_part(FEED_FORWARD, kind) if moe is None else known_part(MIXTURE, moe.route))
     usual = {"gated": ("silu", False), "plain": ("gelu", True), "dlib-fused": ("gelu", True)}[kind]
     options = changed_options(config.feed_forward, {"activation": usual[0], "bias": usual[1]})
     if learned is not None:
         options["activation"] = learned
+    if moe is not None:
+        options["moe"] = moe
     return make_part(part, config.dim, config.feed_forward.hidden, **options, **window_option(config, part))
 
 

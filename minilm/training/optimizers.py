@@ -153,12 +153,14 @@ class AdamW(Adam):
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices with weight decay, vectors (gains, biases) without, each parameter once.
 
-    Decay pulls towards 0, and a gain's neutral value is 1: a decayed gain only fights the norm it belongs to.
+    Decay pulls towards 0, and a gain's neutral value is 1: a decayed gain only fights the norm it belongs to. A table of
+    biases, one row an expert, counts as vectors.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    matrices = [name for name, parameter in trained.items() if parameter.dim() >= 2 and not name.endswith("bias")]
     groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [trained[name] for name in matrices], "weight_decay": weight_decay},
+        {"params": [p for name, p in trained.items() if name not in set(matrices)], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

@@ -1,0 +1,39 @@
+"""Lesson 09: mixture of experts. Many feed-forwards in the place of one, of which each token passes through a few.
+
+- `routing`: from logits to a choice of experts, with or without a limit on how many an expert serves;
+- `routers`: what computes the logits, for each token or for a whole window;
+- `experts`: a bank of SwiGLUs;
+- `dispatch`: bringing tokens to their experts and back, as a loop and fast;
+- `losses`: balance, and measures of it;
+- `layer`: all of it as a feed-forward that a block can hold.
+"""
+
+from minilm.config import MoEConfig
+from minilm.moe.dispatch import dispatch_loop, dispatch_sorted
+from minilm.moe.experts import ExpertBank
+from minilm.moe.layer import MixtureOfExperts, make_router
+from minilm.moe.losses import coefficient_of_variation, importance_loss, load_balancing_loss, usage_entropy, z_loss
+from minilm.moe.routers import Router, SampleRouter, TokenRouter
+from minilm.moe.routing import Routing, capacity, choose, expert_choice_route, top_k_route
+
+__all__ = [
+    "ExpertBank",
+    "MixtureOfExperts",
+    "MoEConfig",
+    "Router",
+    "Routing",
+    "SampleRouter",
+    "TokenRouter",
+    "capacity",
+    "choose",
+    "coefficient_of_variation",
+    "dispatch_loop",
+    "dispatch_sorted",
+    "expert_choice_route",
+    "importance_loss",
+    "load_balancing_loss",
+    "make_router",
+    "top_k_route",
+    "usage_entropy",
+    "z_loss",
+]
