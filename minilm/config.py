@@ -273,13 +273,19 @@ class MoEConfig(Config):
     route: RouteKind = "token"
     # softmax: over all experts, then choose; softmax-chosen: choose, then softmax over the chosen; sigmoid: each by itself
     scoring: ScoringKind = "softmax"
-    normalize: bool = False  # the chosen experts' weights are made to sum to 1; with one expert that leaves nothing to learn
+    normalize: bool = (
+        False  # the chosen experts' weights are made to sum to 1; with one expert that leaves nothing to learn
+    )
     noise: float = 0.0  # on the logits while training; plain: its deviation; learned: a factor on a learned one
     noise_kind: NoiseKind = "plain"
-    capacity_factor: float | None = None  # an expert takes at most this many times its even share; None: as many as come
+    capacity_factor: float | None = (
+        None  # an expert takes at most this many times its even share; None: as many as come
+    )
     overflow: OverflowKind = "next"  # whom a full expert refuses goes to the next best, or goes without
     shared_hidden: int | None = None  # the width of one more expert, which every token passes through
-    balance: BalanceKind = "none"  # switch, importance: a loss; bias: choose by scores plus a bias that evens the load out
+    balance: BalanceKind = (
+        "none"  # switch, importance: a loss; bias: choose by scores plus a bias that evens the load out
+    )
     balance_weight: float = 0.01  # of the balance loss
     balance_rate: float = 0.001  # how far a bias moves at each step
     z_loss: float = 0.0  # weight of the mean squared logsumexp of the logits
@@ -290,7 +296,9 @@ class MoEConfig(Config):
 
     def validate(self) -> None:
         """Check the numbers, and that the parts of a router go together."""
-        _require_positive(self, "num_experts", "top_k", "capacity_factor", "shared_hidden", "balance_rate", "gate_hidden")
+        _require_positive(
+            self, "num_experts", "top_k", "capacity_factor", "shared_hidden", "balance_rate", "gate_hidden"
+        )
         for name in ("noise", "balance_weight", "z_loss"):
             if getattr(self, name) < 0:
                 raise ValueError(f"MoEConfig.{name} = {getattr(self, name)}: it must be at least 0")
@@ -346,7 +354,9 @@ class FeedForwardConfig(Config):
     activation: ActivationKind = "silu"
     bias: bool = False
     shared: bool = False  # one feed-forward for all layers (Super Tiny Language Models)
-    moe: MoEConfig | None = None  # many of them, and `hidden` is the width of one expert (product-key: of the shared one)
+    moe: MoEConfig | None = (
+        None  # many of them, and `hidden` is the width of one expert (product-key: of the shared one)
+    )
 
     def validate(self) -> None:
         """Check the width, and what experts can be."""

@@ -11,6 +11,7 @@ from minilm.block import gated_width
 from minilm.config import (
     AttentionConfig,
     BlockConfig,
+    DynamicMaskConfig,
     FeedForwardConfig,
     HeadConfig,
     InitConfig,
@@ -108,6 +109,32 @@ PRESETS: dict[str, ModelConfig] = {
 # STLM with ten layers, 55,888,896, and its twin that has one feed-forward for all of them, 34,655,232.
 PRESETS["stlm-10"] = PRESETS["stlm"].replace(num_layers=10, feed_forward={"hidden": 1536})
 PRESETS["stlm-shared"] = PRESETS["stlm-10"].replace(feed_forward={"shared": True})
+
+# Doge, by size: 13,117,712; 54,575,680; 152,697,744; 335,807,744 as SmallDoge makes them, one mask for each head. The twins
+# "-hf" are built as in transformers, one mask for each key-value head and normalised queries and keys: 13,118,728; 54,571,552;
+# 152,676,168; 335,750,272. (SmallDoge's recipe for the largest adds dynamic rotary scaling by 4, which rules a cache out.)
+for _size, _dim, _layers, _heads in (
+    ("20m", 256, 8, 2),
+    ("60m", 512, 16, 4),
+    ("160m", 768, 24, 6),
+    ("320m", 1024, 32, 8),
+):
+    PRESETS[f"doge-{_size}"] = ModelConfig(
+        vocab_size=32_768,
+        dim=_dim,
+        num_layers=_layers,
+        context_length=2048,
+        attention=AttentionConfig(
+            _heads, _heads // 2, head_dim=128, kind="dynamic-mask", dynamic_mask=DynamicMaskConfig(keep_window=2048)
+        ),
+        feed_forward=FeedForwardConfig(hidden=2 * _dim),
+        positions=PositionConfig(interleaved=False),
+        block=BlockConfig(residual_scale=True),
+        initialization=InitConfig("normal"),
+    )
+    PRESETS[f"doge-{_size}-hf"] = PRESETS[f"doge-{_size}"].replace(
+        attention={"dynamic_mask": {"per": "kv-head"}, "qk_norm": True}
+    )
 
 
 def config(name: str, **overrides: Any) -> ModelConfig:

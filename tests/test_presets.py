@@ -30,6 +30,14 @@ class TestGoldenCounts:
             ("stlm-shared", {}, "all", 34_655_232),
             ("gpt2", {}, "all", 124_439_808),
             ("llama-tiny", {}, "all", 15_191_712),
+            ("doge-20m", {}, "all", 13_117_712),
+            ("doge-60m", {}, "all", 54_575_680),
+            ("doge-160m", {}, "all", 152_697_744),
+            ("doge-320m", {}, "all", 335_807_744),
+            ("doge-20m-hf", {}, "all", 13_118_728),
+            ("doge-60m-hf", {}, "all", 54_571_552),
+            ("doge-160m-hf", {}, "all", 152_676_168),
+            ("doge-320m-hf", {}, "all", 335_750_272),
         ],
     )
     def test_assembled(self, name: str, overrides: dict[str, Any], convention: str, count: int) -> None:

@@ -74,6 +74,7 @@ def attend_fast(
     mask: Bool[Tensor, "#batch #heads #queries keys"] | Float[Tensor, "#batch #heads #queries keys"] | None = None,
     causal: bool = False,
     dropout: float = 0.0,
+    scale: float | None = None,
 ) -> Float[Tensor, "batch heads queries head_dim"]:
     """The same on PyTorch's fused kernel, which never writes the matrix of weights to memory.
 
@@ -81,13 +82,15 @@ def attend_fast(
     """
     if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):  # the backward pass of the CPU's kernel is far slower in bfloat16
-            return attend_fast(q.float(), k.float(), v.float(), mask, causal, dropout)
+            return attend_fast(q.float(), k.float(), v.float(), mask, causal, dropout, scale)
     heads, kv_heads = q.shape[1], k.shape[1]
     if q.shape[2] == 1 and kv_heads != heads and not causal and (mask is None or mask.shape[1] == 1):
         # One query a head: the heads of a group are as good as several queries of one head, and nothing is repeated.
-        rows = F.scaled_dot_product_attention(q.reshape(len(q), kv_heads, -1, q.shape[3]), k, v, mask, dropout)
-        return rows.reshape(q.shape)
-    return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, enable_gqa=heads != kv_heads)
+        rows = q.reshape(len(q), kv_heads, -1, q.shape[3])
+        return F.scaled_dot_product_attention(rows, k, v, mask, dropout, scale=scale).reshape(q.shape)
+    return F.scaled_dot_product_attention(
+        q, k, v, mask, dropout, is_causal=causal, scale=scale, enable_gqa=heads != kv_heads
+    )
 
 
 class Attention(nn.Module):

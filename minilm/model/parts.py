@@ -32,7 +32,7 @@ MIXTURE = {
     "token": "minilm.moe:MixtureOfExperts",
     "sample": "minilm.moe:MixtureOfExperts",
     "expert-choice": "minilm.moe:MixtureOfExperts",
-    "product-key": "minilm.moe:ProductKeyExperts",
+    "product-key": "minilm.moe.product_key:CDMoE",
 }
 NORM = {
     "rms": "minilm.block:RMSNorm",
