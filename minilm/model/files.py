@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from minilm.config import ModelConfig
 from minilm.model.parts import PartClass
@@ -29,7 +30,8 @@ FORMAT = "minilm-1"
 def save(model: "LanguageModel", path: str | Path, tokenizer: Any = None) -> None:
     """Write the model's folder. `tokenizer` is anything with `save(path)`, or the path of a tokenizer.json to copy.
 
-    A parameter that several parts share (a tied table, a shared feed-forward) is written once.
+    A parameter that several parts share (a tied table, a shared feed-forward) is written once. What is no parameter and yet part of
+    the model (how the experts of a mixture were used, say) is written too.
     """
     path = Path(path)
     if path.exists() and not ((path / CONFIG).exists() or (path.is_dir() and not any(path.iterdir()))):
@@ -41,7 +43,7 @@ def save(model: "LanguageModel", path: str | Path, tokenizer: Any = None) -> Non
         if leftover.exists() and (leftover is partial or path.exists()):
             shutil.rmtree(leftover)
     partial.mkdir(parents=True)
-    tensors = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    tensors = {name: tensor.detach().contiguous() for name, tensor in saved_tensors(model).items()}
     save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
     description = {"format": FORMAT, "own_parts": model.own_part_names(), "model": model.config.to_dict()}
     (partial / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -74,7 +76,7 @@ def load(
     tensors = read_weights(path / WEIGHTS)
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away: nobody's random numbers should move
         model = cls(config, **parts)
-    expected = dict(model.named_parameters())
+    expected = saved_tensors(model)
     differences = [f"missing: {name} {list(expected[name].shape)}" for name in expected if name not in tensors]
     differences += [f"unknown: {name} {list(tensors[name].shape)}" for name in tensors if name not in expected]
     differences += [
@@ -84,9 +86,20 @@ def load(
     ]
     if differences:
         raise ValueError(f"the weights in {path} are not those of its config:\n  " + "\n  ".join(differences))
-    for name, parameter in expected.items():
-        parameter.data = tensors[name]
+    for name, tensor in expected.items():
+        tensor.data = tensors[name]
     return model.to(device)
+
+
+def saved_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that a saved model consists of, the model's own: its parameters, each once, and its lasting buffers."""
+    return dict(model.named_parameters()) | lasting_buffers(model)
+
+
+def lasting_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What the model remembers beside its parameters and keeps when it is saved."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name not in parameters}
 
 
 def _folder(path: Path) -> Path:

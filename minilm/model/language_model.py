@@ -120,6 +120,16 @@ class LanguageModel(nn.Module):
                 total = total + own()
         return total
 
+    def after_step(self) -> None:
+        """To be called once the weights have changed, as `Trainer` does: for parts that learn by other means than a gradient.
+
+        A part has a say by having a method `after_step()`: a mixture of experts balances its load so.
+        """
+        for part in self.modules():
+            own = getattr(part, "after_step", None)
+            if own is not None and part is not self:
+                own()
+
     # ------------------------------------------------------------------------------------------------------------- cache
 
     def new_cache(self, capacity: int | None = None, padding: Int[Tensor, "batch"] | None = None) -> KVCache:
@@ -133,7 +143,10 @@ class LanguageModel(nn.Module):
             raise ValueError(self._no_cache)
         attention = self.config.attention
         size = capacity or self.config.context_length
-        layers = [LayerCache(size, attention.window, attention.sinks) for _ in range(self.config.num_layers)]
+        layers = []
+        for layer in self.core.layers:  # attention that remembers in its own way has a method `new_cache(capacity)`
+            own = getattr(getattr(layer, "attention", None), "new_cache", None)
+            layers.append(LayerCache(size, attention.window, attention.sinks) if own is None else own(size))
         return KVCache(layers, padding)
 
     def _why_no_cache(self) -> str | None:
@@ -148,6 +161,14 @@ class LanguageModel(nn.Module):
             "rotary scaling 'dynamic' turns old keys anew as the text grows": config.positions.scaling is not None
             and config.positions.scaling.kind == "dynamic",
         }
+        moe = config.feed_forward.moe
+        if moe is not None:
+            reasons |= {
+                "'sample' routing reads the whole window to choose experts": moe.route == "sample",
+                "with 'expert-choice' routing the experts choose among all tokens of a batch": moe.route == "expert-choice",
+                "with a capacity, other tokens of the batch decide whether an expert has room "
+                "(generate with moe.capacity_factor=None)": moe.capacity_factor is not None,
+            }
         found = [reason for reason, holds in reasons.items() if holds]
         return f"this model cannot use a cache: {'; '.join(found)}. Call it on the whole sequence." if found else None
 

@@ -5,9 +5,9 @@ and a resumed run draws exactly the batches that the interrupted one would have 
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,23 @@ class Batch:
     ids: Int[Tensor, "batch seq"]
     targets: Int[Tensor, "batch seq"]
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> Self:
         """The batch on a device."""
-        return Batch(self.ids.to(device, non_blocking=True), self.targets.to(device, non_blocking=True))
+        moved = {
+            each.name: getattr(self, each.name).to(device, non_blocking=True)
+            for each in fields(self)
+            if isinstance(getattr(self, each.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def logits(self, model: Callable[..., Tensor]) -> Tensor:
+        """What the model says of this batch; a kind of batch of its own may tell it more than the ids."""
+        return model(self.ids)
+
+    @property
+    def weight(self) -> int:
+        """How much this batch counts among those whose gradients make one update: as much as it has targets."""
+        return int((self.targets != IGNORE).sum())
 
 
 class Batches(Protocol):

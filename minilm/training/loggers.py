@@ -21,7 +21,7 @@ WHOLE = ("step", "tokens")
 class CSVLogger:
     """One row a record, each number with the digits that give back exactly that number.
 
-    `metrics` names the further columns. When a run goes on from a checkpoint, rows after its step are dropped, so the finished
+    `metrics` names the further columns, "auxiliary" (a mixture's balance loss, in the loss) among them if wanted. When a run goes on from a checkpoint, rows after its step are dropped, so the finished
     file is that of a run without interruption (but for its seconds).
     """
 
@@ -47,7 +47,7 @@ class CSVLogger:
         """Write a row."""
         values = {name: getattr(record, name) for name in COLUMNS} | {"seconds": round(record.seconds, 3)}
         try:
-            self._file.write(self._line(values | record.metrics))
+            self._file.write(self._line(values | {"auxiliary": record.auxiliary} | record.metrics))
             self._file.flush()
         except OSError as error:
             raise TrainingError(
@@ -158,6 +158,8 @@ class TensorBoardLogger:
     def log(self, record: "Record") -> None:
         """Write the record's numbers and text."""
         values = {name: getattr(record, name) for name in ("loss", "learning_rate", "gradient_norm", "tokens")}
+        if record.auxiliary:
+            values["auxiliary"] = record.auxiliary
         for name, value in (values | record.metrics).items():
             self._writer.add_scalar(name, value, record.step)
         if record.text is not None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from minilm.model.files import lasting_buffers, saved_tensors
 from minilm.training.checkpoints import Checkpoint
 from minilm.training.errors import CheckpointError
 from minilm.training.randomness import random_state
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 def state_of(trainer: "Trainer") -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """The model to publish, all other tensors, and everything else."""
     model, average = trainer.model, trainer.average
-    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    weights = {name: tensor.detach() for name, tensor in saved_tensors(model).items()}
     tensors: dict[str, Tensor] = {}
     if average is not None:  # the average is what others should load, so it stands where a model's weights stand
         tensors |= {f"weights.{name}": weight for name, weight in weights.items()}
-        weights = dict(average.averages)
-    known = set(dict(model.named_parameters(remove_duplicate=False)))
-    tensors |= {f"buffer.{name}": value for name, value in model.state_dict().items() if name not in known}
+        weights = average.averages | lasting_buffers(model)
+    elif trainer.publish is not None:
+        tensors |= {f"weights.{name}": weight for name, weight in weights.items()}
+        weights = trainer.publish(weights)
     optimizer_tensors, optimizer = pack_optimizer(trainer.optimizer)
     tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors.items()}
     random, random_tensors = random_state()
@@ -44,9 +46,9 @@ def load_state(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     """Put a trainer where the checkpoint's run stood. CheckpointError if model, optimizer or data are not that run's."""
     state, average = checkpoint.state, trainer.average
     own = part(checkpoint.tensors, "weights") or checkpoint.weights
-    parameters = dict(trainer.model.named_parameters())
-    wrong = [name for name in {*own, *parameters} if name not in own or name not in parameters]
-    wrong += [name for name in parameters if name in own and own[name].shape != parameters[name].shape]
+    model_tensors = saved_tensors(trainer.model)
+    wrong = [name for name in {*own, *model_tensors} if name not in own or name not in model_tensors]
+    wrong += [name for name in model_tensors if name in own and own[name].shape != model_tensors[name].shape]
     if wrong:
         raise CheckpointError(f"the checkpoint is of another model: {', '.join(sorted(wrong)[:5])} do not fit")
     try:
@@ -54,9 +56,8 @@ def load_state(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     except ValueError as error:
         raise CheckpointError(f"cannot resume: {error}") from error
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(own[name])
-    trainer.model.load_state_dict(part(checkpoint.tensors, "buffer"), strict=False)
+        for name, tensor in model_tensors.items():
+            tensor.copy_(own[name])
     unpack_optimizer(trainer.optimizer, part(checkpoint.tensors, "optimizer"), state["optimizer"])
     if average is not None:  # one that the other run did not keep begins with its weights
         average.load(checkpoint.weights, state["average_updates"] or 0)

@@ -37,13 +37,14 @@ class Record:
     """What one update did."""
 
     step: int  # this was update number `step`, from 1 on
-    loss: float  # of its batch, in nats a target, before the update
+    loss: float  # of its batch, in nats a target, before the update; with what parts of the model want added to it
     learning_rate: float
     gradient_norm: float  # before clipping
     tokens: int  # targets learned from since the run began
     seconds: float  # since the run began, interruptions left out
     metrics: dict[str, float] = field(default_factory=dict)  # from `evaluate`, where this step had its turn
     text: str | None = None  # from `sample`
+    auxiliary: float = 0.0  # the part of the loss that parts of the model want added: a mixture's balance, say
 
 
 class Logger(Protocol):
@@ -70,6 +71,7 @@ class Trainer:
     and after the last.
     `loss` and `optimizer` replace the config's: a function of (logits, targets) that gives the mean over the targets that are not
     `IGNORE`, and an object with `step` and `zero_grad` (and `state_dict`, `load_state_dict` where there are checkpoints).
+    `publish` makes of the weights by name those that others should load from the run's folder (adapters folded in, say).
 
     A run starts all random number generators from config.seed, and what `evaluate`, `sample` and the loop's reader draw does not
     touch it: the same config gives the same run, interrupted or not.
@@ -88,7 +90,11 @@ class Trainer:
         loggers: Sequence[Logger] = (),
         loss: Loss | None = None,
         optimizer: Any = None,
+        publish: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     ) -> None:
+        if publish is not None and config.ema is not None:
+            raise ValueError("publish and an average of the weights (ema) both say what others should load: choose one")
+        self.publish = publish
         self.model, self.batches, self.config, self.tokenizer = model, batches, config, tokenizer
         self.evaluate, self.sample, self.loggers = evaluate, sample, list(loggers)
         self.folder = None if out is None else RunFolder(out, keep=config.keep, pinned=config.last_stable_step)
@@ -101,7 +107,7 @@ class Trainer:
         self.average = None if config.ema is None else ExponentialMovingAverage(model, config.ema)
         self.dropout = None if config.dropout is None else DropoutSchedule(model, config.dropout, config.steps)
         self.device = next(model.parameters()).device
-        self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if config.compile else model
+        self.forward: Callable[..., Tensor] = torch.compile(model) if config.compile else model
         self.step_number, self.tokens, self.seconds = 0, 0, 0.0
         self.stopped: str | None = None  # the signal that ended the run early
         self.random_state: tuple[dict[str, Any], dict[str, Tensor]] | None = None  # to go on from; None: config.seed
@@ -112,9 +118,8 @@ class Trainer:
         """One update: batches, rate, loss and gradients, clipping, weights."""
         number = self.step_number + 1
         batches = [self._next_batch(number) for _ in range(self.config.accumulate)]
-        counts = [int((batch.targets != IGNORE).sum()) for batch in batches]
-        total = sum(counts)
-        if total == 0:
+        learned = sum(int((batch.targets != IGNORE).sum()) for batch in batches)
+        if learned == 0:
             raise TrainingError(
                 f"step {number}: every target of the batch is IGNORE, so there is nothing to learn from"
             )
@@ -124,29 +129,32 @@ class Trainer:
             self.dropout.set(number)
         self.model.train()
         self.optimizer.zero_grad()
-        loss, random_before = 0.0, torch.get_rng_state()
-        for batch, count in zip(batches, counts, strict=True):
+        loss, auxiliary, random_before = 0.0, 0.0, torch.get_rng_state()
+        weights = [batch.weight for batch in batches]
+        for batch, weight in zip(batches, weights, strict=True):
             # A batch weighs as much as it has targets, so that several small ones give the gradient of one large one.
-            share = self.batch_loss(batch) * (count / total)
+            share = self.batch_loss(batch) * (weight / sum(weights))
             share.backward()  # type: ignore[no-untyped-call]
             loss += float(share.detach())
+            auxiliary += float(self.model.auxiliary_loss().detach()) * (weight / sum(weights))
         norm = clip_gradients(self.model.parameters(), self.config.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             torch.set_rng_state(random_before)
             raise not_finite(self, number, loss, norm, batches)
         self.optimizer.step()
+        self.model.after_step()
         if self.average is not None:
             self.average.update(self.model)
         if self.plateau is not None:
             self.plateau.update(loss)
-        self.step_number, self.tokens = number, self.tokens + total
-        return Record(number, loss, rate, norm, self.tokens, self.seconds)
+        self.step_number, self.tokens = number, self.tokens + learned
+        return Record(number, loss, rate, norm, self.tokens, self.seconds, auxiliary=auxiliary)
 
     def batch_loss(self, batch: Batch) -> Tensor:
         """The mean loss of a batch over its targets, and what parts of the model want added to it."""
         batch = batch.to(self.device)
         with autocast(self.device, self.config.precision):
-            logits = self.forward(batch.ids)
+            logits = batch.logits(self.forward)
         return self.loss(logits, batch.targets) + self.model.auxiliary_loss()
 
     def _config_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
