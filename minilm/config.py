@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -318,6 +319,8 @@ class MoEConfig(Config):
             )
         if self.route == "expert-choice":
             self._validate_expert_choice()
+        if self.route == "product-key":
+            self._validate_product_key()
         if self.balance == "bias" and self.scoring == "softmax-chosen":
             raise ValueError(
                 "MoEConfig.balance = 'bias' moves scores, and scoring = 'softmax-chosen' has none before it chooses: "
@@ -337,6 +340,29 @@ class MoEConfig(Config):
             raise ValueError(
                 f"MoEConfig: {' and '.join(given)} cannot be set with route = 'expert-choice', where each expert takes its "
                 "top_k / num_experts of all tokens, each with its softmax weight: leave the default"
+            )
+
+    def _validate_product_key(self) -> None:
+        """A square of experts, found through keys: what needs a score for each expert by itself is not to be had."""
+        root = math.isqrt(self.num_experts)
+        if root**2 != self.num_experts:
+            raise ValueError(
+                f"MoEConfig.num_experts = {self.num_experts}: product keys find experts in a square, so their number is one; "
+                f"choose {root**2} or {(root + 1) ** 2}"
+            )
+        idle = {
+            "noise": self.noise != 0,
+            "capacity_factor": self.capacity_factor is not None,
+            "shared_hidden": self.shared_hidden is not None,
+            "balance='bias'": self.balance == "bias",
+            "scoring='sigmoid'": self.scoring == "sigmoid",
+            "gate_reads_stream": self.gate_reads_stream,
+        }
+        given = [name for name, is_set in idle.items() if is_set]
+        if given:
+            raise ValueError(
+                f"MoEConfig: {' and '.join(given)} cannot be set with route = 'product-key', whose scores are sums over two keys "
+                "(FeedForwardConfig.hidden is the width of its shared expert): leave the default"
             )
 
     @property

@@ -4,14 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from minilm.config import MoEConfig
+from minilm.model import LanguageModel
+from minilm.moe.from_dense import dense_to_sparse
 from minilm.moe.product_key import (
     CDMoE,
     neuron_experts,
     neuron_experts_fast,
-    product_key_balance,
     product_key_top_k,
-    square_root,
 )
+from tests.oracles import small_config
+
+PRODUCT_KEYS = MoEConfig(num_experts=64, top_k=4, route="product-key", scoring="softmax-chosen")
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -20,8 +24,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def layer(seed: int = 0, **options: object) -> CDMoE:
     torch.manual_seed(seed)
-    given_options = {"num_experts": 25, "top_k": 4, **options}
-    return CDMoE(8, 12, **given_options).double()  # type: ignore[arg-type]
+    return CDMoE(8, 12, moe=PRODUCT_KEYS.replace(**{"num_experts": 25, **options})).double()
 
 
 def by_exhaustive_search(module: CDMoE, x: Tensor) -> Tensor:
@@ -31,7 +34,7 @@ def by_exhaustive_search(module: CDMoE, x: Tensor) -> Tensor:
     for token in x.flatten(0, 1):
         key_scores = module.router_gate.weight @ token
         score = torch.stack([key_scores[e // keys] + key_scores[keys + e % keys] for e in range(keys**2)])
-        best = score.argsort(descending=True, stable=True)[: module.top_k]
+        best = score.argsort(descending=True, stable=True)[: module.moe.chosen]
         weights = score[best].softmax(0)
         out = module.shared(token)
         for weight, e in zip(weights, best, strict=True):
@@ -75,12 +78,14 @@ class TestRetrieval:
     def test_too_many(self) -> None:
         with pytest.raises(ValueError, match="top_k = 10: with 3 keys an axis there are 9 experts; choose 1 to 9"):
             product_key_top_k(noise(1, 3), noise(1, 3), 10)
-        with pytest.raises(ValueError, match="num_experts = 20 is no square number.*choose 16 or 25"):
-            square_root(20)
-        with pytest.raises(ValueError, match="num_experts = 0 is no square number.*choose 1"):
-            CDMoE(8, 12, num_experts=0, top_k=1)
-        with pytest.raises(ValueError, match="top_k = 26: choose 1 to num_experts = 25"):
-            layer(top_k=26)
+
+    def test_configs_that_have_no_square_or_no_scores(self) -> None:
+        with pytest.raises(
+            ValueError, match=r"num_experts = 20: product keys find experts in a square.*choose 16 or 25"
+        ):
+            PRODUCT_KEYS.replace(num_experts=20)
+        with pytest.raises(ValueError, match="noise and balance='bias' cannot be set with route = 'product-key'"):
+            PRODUCT_KEYS.replace(noise=0.1, balance="bias")
 
 
 class TestExperts:
@@ -124,7 +129,7 @@ class TestCDMoE:
     def test_gradients_flow_to_chosen_experts_and_router_only(self) -> None:
         module, x = layer(), noise(1, 2, 8)
         module(x).square().sum().backward()
-        chosen = set(module.routing[0].flatten().tolist())
+        chosen = set(module.routing.experts.flatten().tolist())
         for table in (module.down_embed, module.up_embed):
             assert set(table.weight.grad.abs().amax(1).nonzero().flatten().tolist()) == chosen
         assert module.router_gate.weight.grad.abs().max() > 0
@@ -139,11 +144,115 @@ class TestCDMoE:
         torch.testing.assert_close(layer(normalize=True)(x), layer()(x), atol=1e-12, rtol=0)
 
 
-class TestBalance:
-    def test_equals_the_definition(self) -> None:
-        x, y = noise(30, 4), noise(30, 4, seed=1)
-        _, chosen = product_key_top_k(x, y, 3)
-        share = torch.bincount(chosen.flatten(), minlength=16).double() / 90
-        p = (x[:, :, None] + y[:, None]).flatten(1).softmax(1)
-        expected = 16 * (share * p.mean(0)).sum()
-        assert product_key_balance(x, y, share).item() == pytest.approx(expected.item(), abs=1e-12)
+class TestWithoutAMatrixOfTokensByExperts:
+    """What the layer computes from keys alone equals the definition over all experts."""
+
+    @pytest.mark.parametrize("balance", ["switch", "importance"])
+    def test_balance_losses(self, balance: str) -> None:
+        module = layer(balance=balance, balance_weight=0.5)
+        module(noise(2, 15, 8))
+        routing = module.routing
+        assert routing is not None
+        torch.testing.assert_close(routing.probabilities.sum(1), torch.ones(30).double())
+        if balance == "switch":
+            share = torch.bincount(routing.experts.flatten(), minlength=25).double() / 120
+            expected = 25 * (share * routing.probabilities.mean(0)).sum()
+        else:
+            importance = routing.probabilities.sum(0)
+            expected = importance.var(correction=0) / importance.mean() ** 2
+        torch.testing.assert_close(module.auxiliary_loss(), 0.5 * expected, atol=1e-12, rtol=0)
+        module.auxiliary_loss().backward()
+        assert module.router_gate.weight.grad.abs().max() > 0
+
+    def test_z_loss(self) -> None:
+        module = layer(z_loss=2.0)
+        module(noise(2, 15, 8))
+        torch.testing.assert_close(
+            module.auxiliary_loss(), 2 * module.routing.logits.logsumexp(1).square().mean(), atol=1e-12, rtol=0
+        )
+
+    def test_weights_from_the_softmax_over_all(self) -> None:
+        x = noise(2, 15, 8)
+        module, chosen_only = layer(scoring="softmax"), layer()
+        module(x), chosen_only(x)
+        routing = module.routing
+        expected = routing.probabilities.gather(1, routing.experts)
+        torch.testing.assert_close(routing.weights, expected, atol=1e-12, rtol=0)
+        normalised = layer(scoring="softmax", normalize=True)
+        torch.testing.assert_close(normalised(x), chosen_only(x), atol=1e-12, rtol=0)
+
+    def test_even_routing_costs_one(self) -> None:
+        module = layer(balance="switch", balance_weight=1.0)
+        torch.nn.init.zeros_(module.router_gate.weight)
+        module(noise(2, 15, 8))
+        assert module.auxiliary_loss().item() == pytest.approx(1)
+
+    def test_usage_follows_the_choices_while_training(self) -> None:
+        module = layer(usage_decay=0.0)
+        module(noise(2, 15, 8))
+        share = torch.bincount(module.routing.experts.flatten(), minlength=25) / 120
+        torch.testing.assert_close(module.usage, share.to(module.usage))
+        before = module.usage.clone()
+        module.eval()(noise(2, 15, 8, seed=1))
+        assert torch.equal(module.usage, before)
+
+    def test_nothing_before_the_first_forward(self) -> None:
+        module = layer(balance="switch")
+        assert module.routing is None
+        assert module.auxiliary_loss() == 0
+
+
+def dense_model(**changes: object) -> LanguageModel:
+    torch.manual_seed(0)
+    config = small_config(vocab_size=40, feed_forward={"hidden": 24, "bias": True}, num_layers=2)
+    return LanguageModel(config.replace(**changes)).double().eval()
+
+
+class TestDenseToSparse:
+    ids = torch.randint(40, (2, 12), generator=torch.Generator().manual_seed(0))
+
+    @pytest.mark.parametrize(
+        "moe",
+        [PRODUCT_KEYS, MoEConfig(num_experts=4, top_k=2, normalize=True), MoEConfig(6, 3, scoring="softmax-chosen")],
+        ids=["product-key", "copies", "copies, softmax of the chosen"],
+    )
+    def test_same_logits_then_it_learns(self, moe: MoEConfig) -> None:
+        dense = dense_model()
+        expected = dense(self.ids)
+        sparse = dense_to_sparse(dense, moe)
+        torch.testing.assert_close(sparse(self.ids), expected, atol=1e-12, rtol=0)
+        assert sparse.num_parameters() > dense.num_parameters()
+        optimizer = torch.optim.AdamW(sparse.train().parameters(), lr=1e-2)
+        untouched = {name: p.clone() for name, p in sparse.named_parameters()}
+        for _ in range(3):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(
+                sparse(self.ids)[:, :-1].flatten(0, 1), self.ids[:, 1:].flatten()
+            ).backward()
+            optimizer.step()
+        for name, p in sparse.named_parameters():
+            assert not torch.equal(p, untouched[name]), name
+        torch.testing.assert_close(dense(self.ids), expected, atol=0, rtol=0)  # the dense one is left alone
+
+    def test_new_experts_write_nothing_and_have_a_gradient_at_once(self) -> None:
+        sparse = dense_to_sparse(dense_model(), PRODUCT_KEYS)
+        sparse(self.ids).square().mean().backward()
+        experts = sparse.core.layers[0].feed_forward
+        assert experts.up_embed.weight.abs().max() == 0
+        assert experts.up_embed.weight.grad.abs().max() > 0
+        assert experts.down_embed.weight.grad.abs().max() == 0  # they follow from the second step on
+
+    def test_refusals(self) -> None:
+        plain = dense_model(feed_forward={"kind": "plain", "activation": "gelu"})
+        with pytest.raises(ValueError, match="experts are gated, and this model's feed-forward is 'plain'"):
+            dense_to_sparse(plain, PRODUCT_KEYS)
+        sparse = dense_to_sparse(dense_model(), PRODUCT_KEYS)
+        with pytest.raises(ValueError, match="nothing to inherit"):
+            dense_to_sparse(sparse, PRODUCT_KEYS)
+        for moe, reason in (
+            (MoEConfig(4, 2), "weights sum to 1: set normalize=True"),
+            (MoEConfig(4, 2, normalize=True, capacity_factor=1.0), "capacity_factor and shared_hidden"),
+            (MoEConfig(4, 2, route="expert-choice"), "route = 'expert-choice' cannot start from a dense model"),
+        ):
+            with pytest.raises(ValueError, match=reason):
+                dense_to_sparse(dense_model(), moe)

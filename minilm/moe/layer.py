@@ -104,5 +104,5 @@ def make_router(dim: int, moe: MoEConfig, context_length: int | None = None) -> 
             raise ValueError("a router by sample reads a whole window: give the layer context_length")
         return SampleRouter(dim, moe, context_length=context_length)
     if moe.route == "product-key":
-        raise ValueError("product-key experts are a layer of their own: minilm.moe.ProductKeyExperts")
+        raise ValueError("product-key experts are a layer of their own: minilm.moe.CDMoE")
     return TokenRouter(dim, moe)

@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from minilm.block import SwiGLU, activation
-from minilm.config import ActivationKind
+from minilm.block import SwiGLU
+from minilm.block import activation as activation_named
+from minilm.config import ActivationKind, MoEConfig
+from minilm.moe.losses import importance_loss, load_balancing_loss
+from minilm.moe.routing import Routing
 
 # ------------------------------------------------------------------------------------------------------------- retrieval
 
@@ -119,114 +122,116 @@ class _ChosenDots(torch.autograd.Function):
 
 
 class CDMoE(nn.Module):
-    """A shared SwiGLU plus the sum of the top_k of many single-neuron experts, each token choosing for itself.
+    """A shared SwiGLU plus the weighted sum of a few of many single-neuron experts, each token choosing for itself.
 
-    y = shared(x) + sum over the chosen e of g_e * activation(<down_e, x>) * up_e, g = softmax of the chosen scores
-    (SmallDoge's "cross-domain mixture of experts"). `normalize` divides the weights by their sum once more, which after this
-    softmax changes nothing beyond rounding; it is there because published configs have it.
-    `balance_weight` > 0 adds Switch's loss, balance_weight * num_experts * sum_e f_e mean(p_e), with f_e the share of choices
-    that fell on e and p the softmax over all experts (Doge: 0.001).
+    y = shared(x) + sum over the chosen e of g_e * activation(<down_e, x>) * up_e, where g is the softmax of the chosen scores
+    ("softmax-chosen", SmallDoge's "cross-domain mixture of experts"), or their part of the softmax over all ("softmax"; with
+    `normalize`, the former again). `hidden` is the width of the shared SwiGLU. `usage` and `auxiliary_loss()` are as
+    in `MixtureOfExperts`, without ever making a matrix of tokens by experts: the softmax over all sums x[i] + y[j] is the
+    product of two softmaxes over keys, so its mean over tokens is one small matrix product, and its logsumexp is a sum of two.
 
-    Weights: `shared` (SwiGLU), `router_gate` (2 * keys, dim): the keys of the x axis, then those of the y axis; `down_embed` and
-    `up_embed` (num_experts, dim). `num_experts` must be a square number.
+    Weights: `shared`, `router_gate` (2 * keys, dim), first the keys of x and then those of y, and `down_embed` and `up_embed`
+    (num_experts, dim).
     """
+
+    usage: Tensor
 
     def __init__(
         self,
         dim: int,
         hidden: int,
         *,
-        num_experts: int,
-        top_k: int,
+        moe: MoEConfig,
         activation: Callable[[Tensor], Tensor] | ActivationKind = "silu",
         bias: bool = False,
-        normalize: bool = False,
-        balance_weight: float = 0.0,
-        usage_decay: float = 0.95,
     ) -> None:
         super().__init__()
-        self.num_keys = square_root(num_experts)
-        if not 1 <= top_k <= num_experts:
-            raise ValueError(f"top_k = {top_k}: choose 1 to num_experts = {num_experts}")
-        self.num_experts, self.top_k = num_experts, top_k
-        self.normalize, self.balance_weight, self.usage_decay = normalize, balance_weight, usage_decay
-        self.activation = _activation(activation)
+        self.moe, self.num_keys = moe, math.isqrt(moe.num_experts)
+        self.activation = activation_named(activation) if isinstance(activation, str) else activation
         self.shared = SwiGLU(dim, hidden, activation=self.activation, bias=bias)
         self.router_gate = nn.Linear(dim, 2 * self.num_keys, bias=False)
-        self.down_embed = nn.Embedding(num_experts, dim)
-        self.up_embed = nn.Embedding(num_experts, dim)
-        self.register_buffer("usage", torch.full((num_experts,), 1 / num_experts), persistent=False)
-        self.usage: Tensor
-        self._balance: Tensor | None = None
+        self.down_embed = nn.Embedding(moe.num_experts, dim)
+        self.up_embed = nn.Embedding(moe.num_experts, dim)
+        for table in (self.down_embed, self.up_embed):  # as nn.Linear would draw a neuron's weights
+            nn.init.uniform_(table.weight, -(dim**-0.5), dim**-0.5)
+        self.register_buffer("usage", torch.full((moe.num_experts,), 1 / moe.num_experts))
+        self._last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None  # scores by axis, chosen experts, their weights
 
     def forward(self, x: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch seq dim"]:
         """What each position writes back."""
         scores_x, scores_y = self.axis_scores(x)
-        scores, chosen = product_key_top_k(scores_x, scores_y, self.top_k)
-        weights = _at_least_float32(scores).softmax(dim=-1).to(self.up_embed.weight.dtype)
-        if self.normalize:
+        scores, chosen = product_key_top_k(scores_x, scores_y, self.moe.chosen)
+        if self.moe.scoring == "softmax-chosen":
+            weights = scores.softmax(dim=-1)
+        else:
+            weights = (scores - _logsumexp(scores_x, scores_y)[:, None]).exp()
+        if self.moe.normalize:
             weights = weights / weights.sum(dim=-1, keepdim=True)
-        self.routing = (chosen.detach(), weights.detach())
-        self._note(scores_x, scores_y, chosen)
-        flat = x.flatten(0, -2).to(self.down_embed.weight.dtype)
-        out = neuron_experts_fast(flat, self.down_embed.weight, self.up_embed.weight, chosen, weights, self.activation)
-        return self.shared(x) + out.view(x.shape)  # type: ignore[no-any-return]
+        self._last = scores_x, scores_y, chosen, weights
+        if self.training:
+            self.usage.lerp_(self._share(), 1 - self.moe.usage_decay)
+        down, up = self.down_embed.weight, self.up_embed.weight
+        flat = x.flatten(0, -2).to(down.dtype)
+        routed = neuron_experts_fast(flat, down, up, chosen, weights.to(down.dtype), self.activation)
+        return self.shared(x) + routed.view(x.shape)  # type: ignore[no-any-return]
 
     def axis_scores(
         self, x: Float[Tensor, "batch seq dim"]
     ) -> tuple[Float[Tensor, "tokens keys"], Float[Tensor, "tokens keys"]]:
-        """How well each token fits the rows and the columns of the square of experts."""
-        scores = self.router_gate(x).view(-1, 2, self.num_keys)  # tokens 2 keys: the token comes first
+        """How well each token fits the keys of the x axis and those of the y axis, in float32 at least."""
+        scores = at_least_float32(self.router_gate(x)).view(-1, 2, self.num_keys)  # tokens 2 keys
         return scores[:, 0], scores[:, 1]
 
-    def auxiliary_loss(self) -> Tensor:
-        """The balance loss of the last forward; 0 where none was asked for."""
-        return self.router_gate.weight.new_zeros(()) if self._balance is None else self._balance
+    @property
+    def routing(self) -> Routing | None:
+        """Who went where in the last forward pass; None before the first. Made when asked for: it is tokens by experts large."""
+        if self._last is None:
+            return None
+        scores_x, scores_y, chosen, weights = (each.detach() for each in self._last)
+        logits = (scores_x[:, :, None] + scores_y[:, None]).flatten(1)
+        return Routing(chosen, weights, logits.softmax(dim=-1), logits)
 
-    def _note(self, scores_x: Tensor, scores_y: Tensor, chosen: Tensor) -> None:
-        self._balance = None
-        if not self.training:
-            return
-        counts = torch.zeros_like(self.usage).scatter_add_(
-            0, chosen.flatten(), torch.ones_like(self.usage[:1]).expand(chosen.numel())
-        )
-        share = counts / chosen.numel()
-        self.usage.lerp_(share, 1 - self.usage_decay)
-        if self.balance_weight:
-            self._balance = self.balance_weight * product_key_balance(scores_x, scores_y, share)
+    @torch.no_grad()
+    def _share(self) -> Float[Tensor, "experts"]:
+        """Each expert's part of the last forward pass's choices."""
+        assert self._last is not None
+        chosen = self._last[2].flatten()
+        return torch.zeros_like(self.usage).index_add_(0, chosen, self.usage.new_ones(len(chosen))) / len(chosen)
+
+    def auxiliary_loss(self) -> Tensor:
+        """The balance loss and the z-loss of the last forward pass by their weights; 0 where the config wants none."""
+        total, moe = self.usage.new_zeros(()), self.moe
+        if self._last is None:
+            return total
+        scores_x, scores_y, chosen, _ = self._last
+        if moe.balance != "none":
+            mean = (scores_x.softmax(-1).T @ scores_y.softmax(-1) / len(chosen)).view(
+                1, -1
+            )  # of each expert's probability
+            loss = (
+                importance_loss(mean)
+                if moe.balance == "importance"
+                else load_balancing_loss(mean, chosen, moe.num_experts)
+            )
+            total = total + moe.balance_weight * loss
+        return total + moe.z_loss * _logsumexp(scores_x, scores_y).square().mean() if moe.z_loss else total
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: without the last forward pass, whose graph cannot be copied."""
+        return {**self.__dict__, "_last": None}
 
     def extra_repr(self) -> str:
         """Experts and how many of them a token uses."""
-        return f"num_experts={self.num_experts}, top_k={self.top_k}"
+        return f"num_experts={self.moe.num_experts}, top_k={self.moe.chosen}"
 
 
-def product_key_balance(
-    scores_x: Float[Tensor, "tokens keys"], scores_y: Float[Tensor, "tokens keys"], share: Float[Tensor, "experts"]
-) -> Float[Tensor, ""]:
-    """Switch's balance loss for product keys: num_experts * sum_e share_e * mean over tokens of p_e; 1 when all is even.
-
-    The softmax over all experts of x[i] + y[j] is the product of two softmaxes over keys, so its mean over tokens is one
-    small matrix product and no tokens * experts matrix is ever made.
-    """
-    p_x, p_y = _at_least_float32(scores_x).softmax(-1), _at_least_float32(scores_y).softmax(-1)
-    mean = p_x.T @ p_y / len(p_x)  # keys keys
-    return len(share) * (share * mean.flatten()).sum()
+def _logsumexp(
+    scores_x: Float[Tensor, "tokens keys"], scores_y: Float[Tensor, "tokens keys"]
+) -> Float[Tensor, "tokens"]:
+    """Over all sums x[i] + y[j]."""
+    return scores_x.logsumexp(dim=-1) + scores_y.logsumexp(dim=-1)
 
 
-def square_root(num_experts: int) -> int:
-    """The number of keys an axis. ValueError, with the nearest squares, unless num_experts is one."""
-    root = math.isqrt(max(num_experts, 0))
-    if num_experts < 1 or root**2 != num_experts:
-        choice = f"{root**2} or {(root + 1) ** 2}" if root else "1"
-        raise ValueError(
-            f"num_experts = {num_experts} is no square number, so its experts fill no square: choose {choice}"
-        )
-    return root
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision widened; everything else as it is."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _activation(given: Callable[[Tensor], Tensor] | ActivationKind) -> Callable[[Tensor], Tensor]:
-    return activation(given) if isinstance(given, str) else given
