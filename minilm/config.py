@@ -231,12 +231,13 @@ class AttentionConfig(Config):
     sinks: int = 0  # with a window: the first positions that everyone goes on seeing
     prefix: int = 0  # the first positions that everyone sees, later ones included in both directions
     qk_norm: bool = False  # RMS-normalise each head's queries and keys before they turn
+    qk_norm_eps: float = 1e-6
     dropout: float = 0.0  # of the attention weights
     dynamic_mask: DynamicMaskConfig | None = None  # of the kind "dynamic-mask"
 
     def validate(self) -> None:
         """Check the heads and the visibility pattern."""
-        _require_positive(self, "num_heads", "num_kv_heads", "head_dim", "window")
+        _require_positive(self, "num_heads", "num_kv_heads", "head_dim", "window", "qk_norm_eps")
         _require_probability(self, "dropout")
         if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
             raise ValueError(

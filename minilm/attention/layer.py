@@ -81,6 +81,7 @@ def attend_fast(
     `causal=True` is for square attention without a mask. A float mask is a bias, with -inf where looking is forbidden.
     """
     if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        mask = mask.float() if mask is not None and mask.dtype != torch.bool else mask
         with torch.autocast("cpu", enabled=False):  # the backward pass of the CPU's kernel is far slower in bfloat16
             return attend_fast(q.float(), k.float(), v.float(), mask, causal, dropout, scale)
     heads, kv_heads = q.shape[1], k.shape[1]
@@ -120,6 +121,7 @@ class Attention(nn.Module):
         sinks: int = 0,
         prefix: int = 0,
         qk_norm: bool = False,
+        qk_norm_eps: float = 1e-6,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -142,8 +144,8 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(dim, num_kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(dim, num_kv_heads * self.head_dim, bias=bias)
         self.o_proj = nn.Linear(num_heads * self.head_dim, dim, bias=output_bias)
-        self.q_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
-        self.k_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
+        self.q_norm = nn.RMSNorm(self.head_dim, eps=qk_norm_eps) if qk_norm else None
+        self.k_norm = nn.RMSNorm(self.head_dim, eps=qk_norm_eps) if qk_norm else None
         self.rotary, self.relative = rotary, relative
         self.slopes = alibi_slopes(num_heads) if alibi else None  # no buffer: fixed numbers need no saving
         self._pattern: tuple[tuple[int, int, torch.device], Tensor] | None = None
