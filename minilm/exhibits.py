@@ -1,6 +1,7 @@
 """Exhibits: what other systems do that nobody should copy, exact enough to measure what goes wrong.
 
-All of them are from dlib's transformer language models of 2025, whose published parameter counts they reproduce.
+Most are from dlib's transformer language models of 2025, whose published parameter counts they reproduce; one is the router of
+Doge's experts. `future_leak` and `batch_leak` measure what they let through.
 """
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from minilm.attention import LayerCache
 from minilm.block import Block
 from minilm.embeddings import LearnedPositions, TokenEmbedding
+from minilm.moe.product_key import CDMoE, at_least_float32
 
 
 class WholeSampleNorm(nn.Module):
@@ -130,6 +132,41 @@ def fused_block(dim: int, num_heads: int, hidden: int, context_length: int) -> B
     )
 
 
+def upstream_router_view(
+    scores: Float[Tensor, "tokens 2*keys"],
+) -> tuple[Float[Tensor, "tokens keys"], Float[Tensor, "tokens keys"]]:
+    """The scores of both axes as Doge's published code cuts them: `view(2, tokens, keys)` of a tensor that lies token by token.
+
+    The first half of the memory, which holds both axes of the first half of the tokens, is taken for everyone's x axis. So token t
+    of n, counted through the whole batch, gets as x the scores of token t // 2, and as y those of token (n + t) // 2, which comes
+    later: of each it gets the x half where the sum is even, the y half where it is odd. It should have been
+    `view(tokens, 2, keys)`. With one token in all the two agree, which is why writing token by token doesn't show it.
+
+    >>> x, y = upstream_router_view(torch.tensor([[10, 11], [20, 21], [30, 31], [40, 41]]))  # 4 tokens, one key an axis
+    >>> x.flatten().tolist(), y.flatten().tolist()
+    ([10, 11, 20, 21], [30, 31, 40, 41])
+    """
+    x, y = scores.reshape(2, len(scores), -1)
+    return x, y
+
+
+class UpstreamCDMoE(CDMoE):
+    """CDMoE with `upstream_router_view`: a token's experts are chosen by the scores of two other tokens, one of them later.
+
+    Trained with a loss at every position, a model learns from what it will not have when it writes; and what a sequence gets
+    depends on its neighbours in the batch. For comparison with transformers' `DogeForCausalLM`, which keeps it for the sake
+    of existing checkpoints; `LanguageModel(config, feed_forward=UpstreamCDMoE)`.
+    """
+
+    why_no_cache = "the upstream router view lets later tokens choose the experts of earlier ones"
+
+    def axis_scores(
+        self, x: Float[Tensor, "batch seq dim"]
+    ) -> tuple[Float[Tensor, "tokens keys"], Float[Tensor, "tokens keys"]]:
+        """The scores of other tokens."""
+        return upstream_router_view(at_least_float32(self.router_gate(x)).flatten(0, -2))
+
+
 def future_leak(model: nn.Module, ids: Int[Tensor, "batch seq"], replacement: int) -> float:
     """How far the logits of earlier positions move when only the last token is replaced: 0 for a causal model.
 
@@ -141,6 +178,21 @@ def future_leak(model: nn.Module, ids: Int[Tensor, "batch seq"], replacement: in
         raise ValueError(f"replacement = {replacement} is the last token already: nothing would change")
     with torch.no_grad():
         return float((model(changed) - model(ids))[:, :-1].abs().max())
+
+
+def batch_leak(model: nn.Module, ids: Int[Tensor, "batch seq"], replacement: int) -> float:
+    """How far a sequence's logits move when the last sequence of the batch is replaced: 0 where sequences are independent.
+
+    `ids` holds two sequences or more. Dropout must be off (`model.eval()`).
+    """
+    if len(ids) < 2:
+        raise ValueError(f"a batch of {len(ids)}: there must be another sequence to hear of")
+    changed = ids.clone()
+    changed[-1] = replacement
+    if torch.equal(changed, ids):
+        raise ValueError(f"replacement = {replacement} is the whole last sequence already: nothing would change")
+    with torch.no_grad():
+        return float((model(changed) - model(ids))[:-1].abs().max())
 
 
 def counted_by_dlib(model: nn.Module) -> list[nn.Parameter]:

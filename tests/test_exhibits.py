@@ -1,21 +1,27 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from minilm.block import RMSNorm
+from minilm.config import MoEConfig
 from minilm.embeddings import sinusoidal_positions
 from minilm.exhibits import (
     FusedAttention,
     FusedFeedForward,
+    UpstreamCDMoE,
     WholeSampleNorm,
+    batch_leak,
     count_as_dlib,
     dlib_sinusoidal_positions,
     fused_block,
     future_leak,
+    upstream_router_view,
 )
 from minilm.model import LanguageModel
+from tests.oracles import small_config
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -131,6 +137,61 @@ class TestFusedBlock:
             block(torch.zeros(1, 5, 8), torch.arange(5), mask=torch.ones(1, 1, 5, 5, dtype=torch.bool))
         with pytest.raises(ValueError, match="wants equal heads"):
             FusedAttention(8, 4, 2, context_length=5)
+
+
+def cdmoe_model(feed_forward: Any = None, seed: int = 0) -> LanguageModel:
+    moe = MoEConfig(num_experts=64, top_k=4, route="product-key", scoring="softmax-chosen")
+    config = small_config(vocab_size=40, num_layers=2, feed_forward={"hidden": 24, "moe": moe})
+    torch.manual_seed(seed)
+    model = LanguageModel(config, feed_forward=feed_forward).double().eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(8)
+    return model
+
+
+class TestUpstreamRouterView:
+    ids = torch.randint(40, (3, 16), generator=torch.Generator().manual_seed(0))
+
+    @pytest.mark.parametrize("tokens", [1, 2, 5, 8])
+    def test_whose_scores_a_token_gets(self, tokens: int) -> None:
+        keys = 3
+        scores = noise(tokens, 2 * keys)
+        x, y = upstream_router_view(scores)
+        halves = scores.view(tokens, 2, keys)
+        for t in range(tokens):
+            assert torch.equal(x[t], halves[t // 2, t % 2])
+            assert torch.equal(y[t], halves[(tokens + t) // 2, (tokens + t) % 2])
+
+    def test_it_leaks_the_future_and_the_correct_router_does_not(self) -> None:
+        for seed in range(3):
+            mixing, sound = cdmoe_model(UpstreamCDMoE, seed), cdmoe_model(seed=seed)
+            assert future_leak(mixing, self.ids[:1], replacement=7) > 1e-2
+            assert future_leak(sound, self.ids[:1], replacement=7) < 1e-12
+
+    def test_it_mixes_the_sequences_of_a_batch_and_the_correct_router_does_not(self) -> None:
+        for seed in range(3):
+            mixing, sound = cdmoe_model(UpstreamCDMoE, seed), cdmoe_model(seed=seed)
+            assert batch_leak(mixing, self.ids, replacement=7) > 1e-2
+            assert batch_leak(sound, self.ids, replacement=7) < 1e-12
+        with pytest.raises(ValueError, match="a batch of 1"):
+            batch_leak(sound, self.ids[:1], replacement=7)
+        with pytest.raises(ValueError, match="nothing would change"):
+            batch_leak(sound, torch.full((2, 3), 7), replacement=7)
+
+    def test_one_token_at_a_time_hides_it(self) -> None:
+        mixing, sound = cdmoe_model(UpstreamCDMoE), cdmoe_model()
+        one = self.ids[:1, :1]
+        torch.testing.assert_close(mixing(one), sound(one), atol=1e-12, rtol=0)
+        assert (mixing(self.ids) - sound(self.ids)).abs().max() > 1e-2
+
+    def test_no_cache(self) -> None:
+        with pytest.raises(ValueError, match="the upstream router view lets later tokens choose"):
+            cdmoe_model(UpstreamCDMoE).new_cache()
+        sound = cdmoe_model()
+        cache = sound.new_cache()
+        with torch.no_grad():
+            steps = [sound(self.ids[:, t : t + 1], cache) for t in range(16)]
+        torch.testing.assert_close(torch.cat(steps, 1), sound(self.ids), atol=1e-12, rtol=0)
 
 
 def test_count_as_dlib_leaves_tables_out_unless_they_are_the_head() -> None:

@@ -14,7 +14,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from minilm.config import ModelConfig
-from minilm.exhibits import counted_by_dlib
 
 if TYPE_CHECKING:
     from minilm.model.language_model import LanguageModel
@@ -99,6 +98,8 @@ def summarize(model: "LanguageModel", batch_size: int = 1, length: int | None = 
 
 def parameters_by_part(model: "LanguageModel") -> dict[str, tuple[int, int]]:
     """Parameters of each part, all and by dlib's count. What parts share is counted where it first appears."""
+    from minilm.exhibits import counted_by_dlib
+
     names = {
         "embedder.tokens": "token table",
         "embedder.positions": "position table",
@@ -125,10 +126,20 @@ def parameters_by_part(model: "LanguageModel") -> dict[str, tuple[int, int]]:
 
 
 def kv_cache_bytes(config: ModelConfig, batch_size: int, length: int, dtype: torch.dtype = torch.float32) -> int:
-    """Bytes of keys and values: 2 * layers * kv_heads * head_dim for each position that is kept."""
+    """Bytes of keys and values: 2 * layers * kv_heads * head_dim for each position that is kept.
+
+    A dynamic mask keeps at most its window, for each key-value head and each of the masks of its group, and one newcomer; beside
+    each key it stores the position, 8 bytes, and the biases, in float32 or wider.
+    """
     attention = config.attention
     kept = length if attention.window is None else attention.sinks + attention.window
-    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * kept * batch_size * dtype.itemsize
+    beside = 0
+    if attention.dynamic_mask is not None and attention.window is None:
+        masks = 1 if attention.dynamic_mask.per == "kv-head" else attention.num_heads // config.num_kv_heads
+        kept = min(length, masks * attention.dynamic_mask.keep_window + 1)
+        beside = 8 + masks * max(dtype.itemsize, 4)
+    each = 2 * config.head_dim * dtype.itemsize + beside
+    return config.num_layers * config.num_kv_heads * kept * batch_size * each
 
 
 def attention_flops(config: ModelConfig, length: int) -> int:

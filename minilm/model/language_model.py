@@ -165,11 +165,15 @@ class LanguageModel(nn.Module):
         if moe is not None:
             reasons |= {
                 "'sample' routing reads the whole window to choose experts": moe.route == "sample",
-                "with 'expert-choice' routing the experts choose among all tokens of a batch": moe.route == "expert-choice",
+                "with 'expert-choice' routing the experts choose among all tokens of a batch": moe.route
+                == "expert-choice",
                 "with a capacity, other tokens of the batch decide whether an expert has room "
                 "(generate with moe.capacity_factor=None)": moe.capacity_factor is not None,
             }
         found = [reason for reason, holds in reasons.items() if holds]
+        found += sorted(
+            {part.why_no_cache for part in self.modules() if isinstance(getattr(part, "why_no_cache", None), str)}
+        )
         return f"this model cannot use a cache: {'; '.join(found)}. Call it on the whole sequence." if found else None
 
     # ---------------------------------------------------------------------------------------------------------- accounts

@@ -1,13 +1,17 @@
 """From a trained dense model to one with experts, without losing a step: it computes what the dense one did until it is trained on."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from minilm.config import MoEConfig
-from minilm.model import LanguageModel
+
+if TYPE_CHECKING:
+    from minilm.model import LanguageModel
 
 
-def dense_to_sparse(model: LanguageModel, moe: MoEConfig) -> LanguageModel:
+def dense_to_sparse(model: "LanguageModel", moe: MoEConfig) -> "LanguageModel":
     """The model with experts in the place of each feed-forward, its weights inherited and its logits unchanged.
 
     - route "product-key": the shared SwiGLU is the old feed-forward, and the new experts write nothing yet: `up_embed` starts at
