@@ -16,6 +16,7 @@ from minilm.config import (
     HeadConfig,
     InitConfig,
     ModelConfig,
+    MoEConfig,
     NormConfig,
     PositionConfig,
 )
@@ -135,6 +136,23 @@ for _size, _dim, _layers, _heads in (
     PRESETS[f"doge-{_size}-hf"] = PRESETS[f"doge-{_size}"].replace(
         attention={"dynamic_mask": {"per": "kv-head"}, "qk_norm": True}
     )
+
+# Doge with product-key experts, in SmallDoge's recipes for its larger tokenizer: 43,460,880 (of which a token uses 39,299,344);
+# 184,205,888 (117,359,168); 611,777,424 (272,923,536); 1,717,044,480 (645,399,808). The shared expert's width follows from them.
+for _size, _dense, _experts, _top_k, _widths in (
+    ("40m", "20m", 1024, 8, 3),
+    ("180m", "60m", 4096, 16, 3),
+    ("600m", "160m", 9216, 24, 3),
+    ("1.6b", "320m", 16384, 32, 4),
+):
+    PRESETS[f"doge-{_size}-moe"] = PRESETS[f"doge-{_dense}"].replace(
+        vocab_size=128_256,
+        feed_forward={
+            "hidden": _widths * PRESETS[f"doge-{_dense}"].dim,
+            "moe": MoEConfig(_experts, _top_k, route="product-key", scoring="softmax-chosen"),
+        },
+    )
+PRESETS["doge-1.6b-moe"] = PRESETS["doge-1.6b-moe"].replace(context_length=4096, positions={"base": 40_000.0})
 
 
 def config(name: str, **overrides: Any) -> ModelConfig:

@@ -38,6 +38,10 @@ class TestGoldenCounts:
             ("doge-60m-hf", {}, "all", 54_571_552),
             ("doge-160m-hf", {}, "all", 152_676_168),
             ("doge-320m-hf", {}, "all", 335_750_272),
+            ("doge-40m-moe", {}, "all", 43_460_880),
+            ("doge-180m-moe", {}, "all", 184_205_888),
+            ("doge-600m-moe", {}, "all", 611_777_424),
+            ("doge-1.6b-moe", {}, "all", 1_717_044_480),
         ],
     )
     def test_assembled(self, name: str, overrides: dict[str, Any], convention: str, count: int) -> None:
@@ -55,6 +59,18 @@ class TestGoldenCounts:
 
     def test_sharing_saves_nine_of_ten_feed_forwards(self) -> None:
         assert 55_888_896 - 34_655_232 == 9 * 2_359_296
+
+    @pytest.mark.parametrize(
+        ("name", "millions"),
+        [("doge-40m-moe", 39.30), ("doge-180m-moe", 117.4), ("doge-600m-moe", 272.9), ("doge-1.6b-moe", 645.4)],
+    )
+    def test_what_a_token_uses_of_product_key_experts(self, name: str, millions: float) -> None:
+        model, preset = LanguageModel.from_preset(name, device="meta"), config(name)
+        moe = preset.feed_forward.moe
+        idle = (
+            (moe.num_experts - moe.chosen) * 2 * preset.dim * preset.num_layers
+        )  # an expert: a row that reads, one that writes
+        assert (model.num_parameters() - idle) / 1e6 == pytest.approx(millions, abs=0.05)
 
     def test_doge_by_formula(self) -> None:
         assert doge_parameters(256, 8, 2, 1) == 13_117_712
