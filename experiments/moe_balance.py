@@ -1,6 +1,6 @@
 """What keeps experts in work: four ways to train the same mixture, each for the same number of steps, at the usual rate and with a
-router that learns ten times as fast.
 router that learns ten and a hundred times as fast.
+
 python -m experiments.moe_balance              record all runs that are missing in minilm/moe/runs/balance.json
 python -m experiments.moe_balance table        what is recorded
 """
@@ -13,23 +13,28 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments.moe_capacity import nats_a_value
 from experiments.moe_shared import EXPERTS, Shape, count_choices, held_out_batches, keep, mixtures
 from minilm.config import MoEConfig
 from minilm.data import stories
+from minilm.data.facts import Facts
 from minilm.evaluation import story_report
 from minilm.model import LanguageModel
 from minilm.moe import coefficient_of_variation
 from minilm.moe.recorded import recorded_experiment
 from minilm.tokenizer import BPETokenizer
-from minilm.training import DocumentBatches, OptimizerConfig, ScheduleConfig, Trainer, TrainingConfig
+from minilm.training import (
+    Batches,
+    DocumentBatches,
+    OptimizerConfig,
+    ScheduleConfig,
+    Trainer,
+    TrainingConfig,
+    WindowBatches,
+)
 from minilm.training.optimizers import AdamW, set_rate
 
 NAME, COMMAND = "balance", "python -m experiments.moe_balance"
-SIZE, VOCABULARY, HELD_OUT = "easy", 512, 200
-SHAPE = Shape(dim=48, layers=2, heads=3, hidden=32, context=128)
-STEPS, BATCH, RATE, EVERY = 240, 16, 1e-2, 10
-SEEDS = (0, 1, 2, 3)
-FACTORS = (1, 10, 100)  # the router's rate as a multiple of the others'
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
     "noise": {"noise": 1.0},
@@ -37,6 +42,18 @@ METHODS: dict[str, dict[str, Any]] = {
     "bias": {"balance": "bias", "balance_rate": 0.01},  # DeepSeek-V3's 0.001 is for runs of many thousands of steps
 }
 DEAD = 0.1  # an expert with less than this share of an even load does nothing worth speaking of
+EVERY = 10  # steps between two points of a curve
+
+SIZE, STORIES, VOCABULARY, HELD_OUT = "easy", 3840, 512, 200
+STORY_SHAPE, STORY_BATCH, STORY_RATE = Shape(dim=48, layers=2, heads=3, hidden=32, context=128), 16, 1e-2
+
+FACTS = Facts(people=768, attributes=8, values=64)
+FACT_SHAPE, FACT_BATCH, FACT_RATE = Shape(dim=32, layers=2, heads=2, hidden=8, context=FACTS.length - 1), 32, 5e-3
+READINGS = 50
+
+RUNS = [("stories", factor, seed) for seed in range(4) for factor in (1, 10, 100)]
+RUNS += [("facts", factor, seed) for seed in range(3) for factor in (1, 100)]
+"""Task, the router's rate as a multiple of the others', seed: each with every method."""
 
 
 class TwoRates:
@@ -71,54 +88,85 @@ def dead(usage: torch.Tensor) -> int:
     return int((usage / usage.sum(dim=-1, keepdim=True) < DEAD / usage.shape[-1]).sum())
 
 
-def run(
-    method: str,
-    factor: float,
-    seed: int,
-    texts: list[str],
-    tokenizer: BPETokenizer,
-    held_out: list[str],
-    steps: int = STEPS,
-) -> dict[str, Any]:
-    """Train one mixture with one expert a token, and follow how its experts are used."""
-    start, end = time.process_time(), tokenizer.special_tokens["<end>"]
-    torch.manual_seed(seed)
-    moe = MoEConfig(num_experts=EXPERTS, top_k=1, **METHODS[method])
-    model = LanguageModel(SHAPE.config(tokenizer.vocab_size, moe))
-    optimizer = OptimizerConfig(beta2=0.98)
-    config = TrainingConfig(
-        steps=steps,
-        learning_rate=RATE,
-        schedule=ScheduleConfig(warmup=0.1, final=0.0),
-        optimizer=optimizer,
-        seed=seed,
-    )
-    batches = DocumentBatches([tokenizer.encode(text) for text in texts], BATCH, end, seed)
-    trainer = Trainer(model, batches, config, optimizer=TwoRates(model, factor, optimizer))
+def follow(trainer: Trainer, every: int) -> dict[str, list[float]]:
+    """Train, and write down every so many steps the mean loss since, the CV of the experts' usage and how many are dead."""
     curve: dict[str, list[float]] = {"step": [], "loss": [], "cv": [], "dead": []}
     losses = []
     for record in trainer.steps():
         losses.append(record.loss - record.auxiliary)
-        if record.step % EVERY == 0:
-            usage = usage_of(model)
+        if record.step % every == 0:
+            usage = usage_of(trainer.model)
             curve["step"].append(record.step)
-            curve["loss"].append(round(statistics.mean(losses[-EVERY:]), 4))
+            curve["loss"].append(round(statistics.mean(losses[-every:]), 4))
             curve["cv"].append(round(coefficient_of_variation(usage).mean().item(), 3))
             curve["dead"].append(dead(usage))
-    report = story_report(model.eval(), tokenizer, held_out, SIZE)
-    usage = count_choices(model, held_out_batches([tokenizer.encode(text) for text in held_out], end))
+    return curve
+
+
+def make_trainer(
+    shape: Shape, vocabulary: int, method: str, factor: float, batches: Batches, steps: int, rate: float, seed: int
+) -> Trainer:
+    """A fresh mixture with one expert a token, and what trains it."""
+    torch.manual_seed(seed)
+    model = LanguageModel(shape.config(vocabulary, MoEConfig(num_experts=EXPERTS, top_k=1, **METHODS[method])))
+    optimizer = OptimizerConfig(beta2=0.98, weight_decay=0.0)
+    config = TrainingConfig(
+        steps=steps,
+        learning_rate=rate,
+        schedule=ScheduleConfig(warmup=0.1, final=0.0),
+        optimizer=optimizer,
+        seed=seed,
+    )
+    return Trainer(model, batches, config, optimizer=TwoRates(model, factor, optimizer))
+
+
+def on_stories(
+    method: str, factor: float, seed: int, number: int = STORIES, held_out: int = HELD_OUT
+) -> dict[str, Any]:
+    """One run on stories, read once: how far above the floor it ends."""
+    texts = stories.generate(SIZE, number)
+    tokenizer = BPETokenizer.train(texts[:3000], vocab_size=VOCABULARY, special_tokens=["<end>"])
+    end = tokenizer.special_tokens["<end>"]
+    batches = DocumentBatches([tokenizer.encode(text) for text in texts], STORY_BATCH, end, seed)
+    trainer = make_trainer(STORY_SHAPE, tokenizer.vocab_size, method, factor, batches, len(batches), STORY_RATE, seed)
+    curve = follow(trainer, EVERY)
+    tested = stories.generate(SIZE, held_out, split="validation")
+    report = story_report(trainer.model.eval(), tokenizer, tested, SIZE)
+    usage = count_choices(trainer.model, held_out_batches([tokenizer.encode(text) for text in tested], end))
+    figures = {"excess_nats": round(report.excess, 3), "excess_error": round(report.error, 3)}
+    return {**figures, **used(usage), "curve": curve}
+
+
+def on_facts(method: str, factor: float, seed: int, facts: Facts = FACTS, readings: int = READINGS) -> dict[str, Any]:
+    """One run on facts, of which there are more than fit: how many bits it ends up holding."""
+    length = facts.length - 1
+    batches = WindowBatches(facts.tokens(), FACT_BATCH, length, seed, stride=facts.length, skip=1)
+    trainer = make_trainer(
+        FACT_SHAPE, facts.vocab_size, method, factor, batches, readings * len(batches), FACT_RATE, seed
+    )
+    curve = follow(trainer, 4 * EVERY)
+    nats = nats_a_value(trainer.model.eval(), facts)
+    every = WindowBatches(facts.tokens(), 256, length, stride=facts.length, skip=1)
+    usage = count_choices(trainer.model, [next(every) for _ in range(len(every))])
+    parameters, stored = trainer.model.num_parameters(), facts.stored_bits(nats)
+    figures = {
+        "stored_bits": round(stored),
+        "bits_a_parameter": round(stored / parameters, 3),
+        "parameters": parameters,
+    }
+    return {**figures, **used(usage), "curve": curve}
+
+
+def used(usage: torch.Tensor) -> dict[str, Any]:
+    """Counts of choices as figures: CV by layer, dead experts of all layers, shares."""
     return {
-        "method": method,
-        "router_rate": factor,
-        "seed": seed,
-        "excess_nats": round(report.excess, 3),
-        "excess_error": round(report.error, 3),
-        "cv": [round(each, 3) for each in coefficient_of_variation(usage).tolist()],  # on held-out stories, by layer
+        "cv": [round(each, 3) for each in coefficient_of_variation(usage).tolist()],
         "dead": dead(usage),
         "usage": [[round(each, 4) for each in layer] for layer in (usage / usage.sum(-1, keepdim=True)).tolist()],
-        "seconds": round(time.process_time() - start, 1),
-        "curve": curve,
     }
+
+
+LEARN = {"stories": on_stories, "facts": on_facts}
 
 
 def settings() -> dict[str, Any]:
@@ -126,16 +174,28 @@ def settings() -> dict[str, Any]:
     return {
         "experts": EXPERTS,
         "chosen": 1,
-        "layers": SHAPE.layers,
+        "layers": STORY_SHAPE.layers,
         "dead_below": DEAD,
-        "stories": SIZE,
-        "steps": STEPS,
-        "batch": BATCH,
-        "rate": RATE,
-        "vocabulary": VOCABULARY,
-        "held_out": HELD_OUT,
-        "shape": vars(SHAPE),
         "methods": METHODS,
+        "stories": {
+            "size": SIZE,
+            "stories": STORIES,
+            "batch": STORY_BATCH,
+            "rate": STORY_RATE,
+            "vocabulary": VOCABULARY,
+            "held_out": HELD_OUT,
+            "shape": vars(STORY_SHAPE),
+        },
+        "facts": {
+            "people": FACTS.people,
+            "attributes": FACTS.attributes,
+            "values": FACTS.values,
+            "bits": FACTS.bits,
+            "readings": READINGS,
+            "batch": FACT_BATCH,
+            "rate": FACT_RATE,
+            "shape": vars(FACT_SHAPE),
+        },
     }
 
 
@@ -145,34 +205,43 @@ def record() -> None:
         runs = recorded_experiment(NAME)["runs"]
     except ValueError:
         runs = []
-    done = {(each["method"], each["router_rate"], each["seed"]) for each in runs}
-    texts = stories.generate(SIZE, STEPS * BATCH)
-    tokenizer = BPETokenizer.train(texts[:3000], vocab_size=VOCABULARY, special_tokens=["<end>"])
-    held_out = stories.generate(SIZE, HELD_OUT, split="validation")
-    for seed in SEEDS:
-        for factor in FACTORS:
-            for method in METHODS:
-                if (method, factor, seed) not in done:
-                    runs.append(run(method, factor, seed, texts, tokenizer, held_out))
-                    print({key: value for key, value in runs[-1].items() if key not in ("curve", "usage")}, flush=True)
-                    keep(NAME, COMMAND, settings(), runs)
+    done = {(each["task"], each["router_rate"], each["seed"], each["method"]) for each in runs}
+    for task, factor, seed in RUNS:
+        for method in METHODS:
+            if (task, factor, seed, method) not in done:
+                start = time.process_time()
+                found = LEARN[task](method, factor, seed)
+                seconds = round(time.process_time() - start, 1)
+                runs.append(
+                    {"task": task, "method": method, "router_rate": factor, "seed": seed, "seconds": seconds, **found}
+                )
+                print({key: value for key, value in runs[-1].items() if key not in ("curve", "usage")}, flush=True)
+                keep(NAME, COMMAND, settings(), runs)
+
+
+FIGURES = {"stories": ("excess_nats", "nats above the floor"), "facts": ("bits_a_parameter", "bits a parameter")}
 
 
 def table() -> str:
     """Means over seeds, with the spread."""
-    lines = [f"{'router':>7} {'method':<12}{'CV held out':>16}{'dead of 16':>12}{'nats above the floor':>26}"]
-    runs = recorded_experiment(NAME)["runs"]
-    for factor in FACTORS:
-        for method in METHODS:
-            chosen = [each for each in runs if (each["method"], each["router_rate"]) == (method, factor)]
-            if len(chosen) > 1:
-                cv = [statistics.mean(each["cv"]) for each in chosen]
-                excess = [each["excess_nats"] for each in chosen]
-                gone = statistics.mean(each["dead"] for each in chosen)
-                lines.append(
-                    f"{factor:>6}x {method:<12}{statistics.mean(cv):8.2f} ± {statistics.stdev(cv):.2f}{gone:>12.1f}"
-                    f"{statistics.mean(excess):>18.2f} ± {statistics.stdev(excess):.2f}"
-                )
+    lines = []
+    for task, (figure, unit) in FIGURES.items():
+        lines.append(f"{task:<9}{'router':>6} {'method':<12}{'CV held out':>16}{'dead of 16':>12}{unit:>24}")
+        for factor in (1, 10, 100):
+            for method in METHODS:
+                chosen = [
+                    each
+                    for each in recorded_experiment(NAME)["runs"]
+                    if (each["task"], each["method"], each["router_rate"]) == (task, method, factor)
+                ]
+                if len(chosen) > 1:
+                    cv = [statistics.mean(each["cv"]) for each in chosen]
+                    values = [each[figure] for each in chosen]
+                    gone = statistics.mean(each["dead"] for each in chosen)
+                    lines.append(
+                        f"{factor:>14}x {method:<12}{statistics.mean(cv):8.2f} ± {statistics.stdev(cv):.2f}{gone:>12.1f}"
+                        f"{statistics.mean(values):>16.2f} ± {statistics.stdev(values):.2f}"
+                    )
     return "\n".join(lines)
 
 
