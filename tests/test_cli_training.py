@@ -164,6 +164,37 @@ def test_stories_under_a_flat_head_are_running_text(run, tmp_path):
     assert read_curve(tmp_path / "out/curve.csv")[-1]["bits_per_byte"] > 0
 
 
+MIXTURE = """
+command = "pretrain"
+data = { text = "stories:easy+french:40" }
+tokenizer = { vocab_size = 300 }
+machine = { threads = 1, device = "cpu" }
+training = { steps = 4, evaluate_every = 2 }
+[model]
+dim = 16
+num_layers = 2
+attention = { num_heads = 2 }
+feed_forward = { hidden = 8, moe = { num_experts = 4, top_k = 2, balance = "switch" } }
+"""
+
+
+def test_a_mixture_logs_how_evenly_its_experts_are_used_on_held_out_text(run, tmp_path):
+    (tmp_path / "mixture.toml").write_text(MIXTURE)
+    status, said = run("pretrain", "--config", "mixture.toml", "out")
+    assert status == 0, said
+    rows = read_curve(tmp_path / "out/curve.csv")
+    assert [row["step"] for row in rows if row["expert_cv"] is not None] == [2, 4]
+    for row in rows:
+        assert 0 <= row["expert_cv"] <= 3**0.5
+        assert row["bits_above_floor"] > 0
+        assert 0.02 <= row["auxiliary"] < 0.04  # 0.01 in each of two layers where even, at most four times as much
+    # The same from the saved model: its experts' loads on the same held-out stories.
+    model, tokenizer = LanguageModel.load(tmp_path / "out"), BPETokenizer.load(tmp_path / "out/tokenizer.json")
+    evaluate = held_out.watch_experts(held_out.measure_stories(tokenizer, "easy+french"))
+    assert evaluate(model.eval())["expert_cv"] == pytest.approx(rows[-1]["expert_cv"], abs=1e-6)
+    assert not any(part._forward_hooks for part in model.modules())
+
+
 def test_a_preset_of_ones_own_choice_keeps_its_own_sizes(run):
     table = training.asked_for("train", None, {"data.text": "x", "training.epochs": 1, "model.preset": "mnemos"})
     assert run_file.build(table).model_config(500).context_length == 64

@@ -1,10 +1,13 @@
 """What a training run is measured on: text that it does not train on, and samples that show what it writes by now."""
 
+import contextlib
 import math
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import nn
 
 from minilm.cli.corpus import Corpus
 from minilm.data import stories
@@ -64,6 +67,28 @@ def measure_tail(tail: Tokens, tokenizer: Tokenizer) -> Evaluate:
         return {"held_out_loss": nats / len(scored), "bits_per_byte": nats / math.log(2) / max(size, 1)}
 
     return evaluate
+
+
+def watch_experts(evaluate: Evaluate) -> Evaluate:
+    """The same, and how evenly a mixture's experts are used on the way: `expert_cv`, the mean over layers of the CV of their loads."""
+    from minilm.moe import MixtureOfExperts, coefficient_of_variation
+
+    def watched(model: LanguageModel) -> dict[str, float]:
+        layers = [part for part in model.modules() if isinstance(part, MixtureOfExperts)]
+        loads = [torch.zeros(layer.moe.num_experts) for layer in layers]
+
+        def count(layer: nn.Module, *_: object) -> None:
+            number = next(number for number, each in enumerate(layers) if each is layer)
+            if (routing := layers[number].routing) is not None:
+                loads[number] += routing.counts.to(loads[number])
+
+        with contextlib.ExitStack() as watching:
+            for layer in layers:
+                watching.callback(layer.register_forward_hook(count).remove)
+            metrics = evaluate(model)
+        return {**metrics, "expert_cv": coefficient_of_variation(torch.stack(loads)).mean().item()}
+
+    return watched
 
 
 def sampler(tokenizer: Tokenizer, prompt: str, seed: int) -> Callable[[LanguageModel], str]:

@@ -36,8 +36,22 @@ from minilm.training.run_folder import TRAINING_CONFIG
 
 DATA, CHECKPOINTS = "data", "checkpoints"
 CURVE = "curve.csv"
-OURS = {run_file.RUN_FILE, CONFIG, WEIGHTS, TOKENIZER, DATA, CURVE, CHECKPOINTS, TRAINING_CONFIG, "tensorboard"}
+ADAPTER = "adapter"
+OURS = {
+    run_file.RUN_FILE,
+    CONFIG,
+    WEIGHTS,
+    TOKENIZER,
+    DATA,
+    CURVE,
+    CHECKPOINTS,
+    TRAINING_CONFIG,
+    "tensorboard",
+    ADAPTER,
+}
 METRICS = ("held_out_loss", "bits_per_byte", "bits_per_story", "bits_above_floor")
+# Of a mixture of experts: its balance loss, and how unevenly its experts are used.
+MIXTURE_METRICS = ("auxiliary", "expert_cv")
 
 
 class RunError(Exception):
@@ -58,12 +72,12 @@ def begin(run: RunConfig, out: Path, force: bool) -> tuple[Trainer, str]:
     base = None if run.base is None else load_base(run.base)
     if run.base is not None and base_folder(run.base).resolve() == out.resolve():
         raise RunError("OUT is BASE: name another folder, so that the model you began with stays.")
-    with _new_folder(out, force):
+    with new_folder(out, force):
         tokenizer = _tokenizer(run, base)
         tokenizer.save(out / TOKENIZER)
         corpus = _corpus(run, out, tokenizer)
         torch.manual_seed(int(run.training.get("seed", 0)))
-        model = _fresh_model(run, tokenizer) if base is None else _continued_model(run, base)
+        model = _fresh_model(run, tokenizer) if base is None else continued_model(run, base)
         batches = make_batches(run, corpus, model)
         config = settle(run, len(batches))
         settled = run.with_training(config)
@@ -84,7 +98,7 @@ def go_on(run: RunConfig, out: Path) -> tuple[Trainer, str]:
     elif list_checkpoints(out / CHECKPOINTS):  # then BASE may be gone
         model = LanguageModel.load(out).float()
     else:
-        model = _continued_model(run, load_base(run.base))
+        model = continued_model(run, load_base(run.base))
     batches = make_batches(run, corpus, model)
     config = settle(run, len(batches))
     trainer = _trainer(run, out, corpus, tokenizer, model.to(device), batches, config)
@@ -146,7 +160,7 @@ def base_folder(name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _new_folder(out: Path, force: bool) -> Iterator[None]:
+def new_folder(out: Path, force: bool) -> Iterator[None]:
     """Make the run's folder; if what follows fails, leave all as it was."""
     check_out(out, force)
     previous = out.with_name(f".{out.name or 'run'}.previous")
@@ -214,11 +228,11 @@ def _fresh_model(run: RunConfig, tokenizer: BPETokenizer) -> LanguageModel:
     return LanguageModel.from_config(run.model_config(tokenizer.vocab_size))
 
 
-def _continued_model(run: RunConfig, base: LanguageModel) -> LanguageModel:
+def continued_model(run: RunConfig, base: LanguageModel) -> LanguageModel:
     """The base with what may change about it: its context, and dropout."""
     changes = run_file.merge({}, {key: value for key, value in run.model.items() if key != "preset"})
     if set(changes) - {"context_length", "block"}:
-        raise RunError("finetune keeps the shape of its BASE: only the context and dropout may be set.")
+        raise RunError(f"{run.command} keeps the shape of its BASE: only the context and dropout may be set.")
     config = base.config.replace(**changes)
     if config == base.config:
         return base
@@ -319,6 +333,10 @@ def _trainer(
         evaluate = held_out.measure_tail(tail, tokenizer) if len(tail) else None
         if evaluate is None and run.data.held_out:
             note("The text is too short to hold a part of it out, so nothing tells learning from memorising.")
+    moe = model.config.feed_forward.moe
+    mixed = moe is not None and moe.route != "product-key"
+    if mixed and evaluate is not None:
+        evaluate = held_out.watch_experts(evaluate)
     prompt = run.machine.prompt
     if not prompt and flat:  # it reads whole windows only
         prompt = tokenizer.decode(corpus.tokens[1 : length + 1].tolist())
@@ -329,21 +347,26 @@ def _trainer(
         out=out,
         evaluate=evaluate,
         sample=held_out.sampler(tokenizer, prompt, config.seed),
-        loggers=make_loggers(run, out),
+        loggers=make_loggers(run, out, MIXTURE_METRICS if mixed else ()),
     )
 
 
-def make_loggers(run: RunConfig, out: Path) -> list[Logger]:
+def make_loggers(run: RunConfig, out: Path, more_metrics: tuple[str, ...] = ()) -> list[Logger]:
     """Who is told of the run's numbers. TrainingError if TensorBoard is asked for and not installed."""
     loggers: list[Logger] = [ConsoleLogger(console)]
     if run.machine.log in ("csv", "both"):
-        loggers.append(CSVLogger(out / CURVE, METRICS))
+        loggers.append(CSVLogger(out / CURVE, (*METRICS, *more_metrics)))
     if run.machine.log in ("tensorboard", "both"):
         loggers.append(TensorBoardLogger(out / "tensorboard"))
     return loggers
 
 
 # --------------------------------------------------------------------------------------------------------- saying things
+
+
+def farewell(out: Path, prompt: str) -> str:
+    """What can be done with the model now."""
+    return f'Let it write: minilm generate {out} "{prompt}" 100'
 
 
 def opening(corpus: Corpus, tokenizer: BPETokenizer) -> str:
