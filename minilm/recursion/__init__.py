@@ -9,6 +9,7 @@ Read in this order:
 - `optimizers`: Adam by arctangent, signs for puzzle embeddings;
 - `training`, `run`: slots that are filled anew, and a run that survives being killed;
 - `evaluation`: solved puzzles by segment and by givens;
+- `hrm_text`: the same loops in a causal language model.
 """
 
 from minilm.recursion.adaptive import AdaptiveComputation, AdaptiveFeedForward
