@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from experiments.moe_capacity import nats_a_value
-from experiments.moe_shared import EXPERTS, Shape, count_choices, held_out_batches, keep, mixtures
+from experiments.moe_shared import EXPERTS, Shape, count_choices, finished, held_out_batches, keep, mixtures
 from minilm.config import MoEConfig
 from minilm.data import stories
 from minilm.data.facts import Facts
@@ -100,6 +100,7 @@ def follow(trainer: Trainer, every: int) -> dict[str, list[float]]:
             curve["loss"].append(round(statistics.mean(losses[-every:]), 4))
             curve["cv"].append(round(coefficient_of_variation(usage).mean().item(), 3))
             curve["dead"].append(dead(usage))
+    finished(trainer)
     return curve
 
 

@@ -23,6 +23,7 @@ from experiments.moe_shared import (
     Shape,
     active_parameters,
     count_choices,
+    finished,
     held_out_batches,
     keep,
     mixtures,
@@ -52,7 +53,7 @@ FACT_SHAPE = Shape(dim=32, layers=2, heads=2, hidden=16, context=FACTS.length - 
 STORY_SHAPE = Shape(dim=48, layers=2, heads=3, hidden=32, context=128)
 EPOCHS, BATCH, RATE = 50, 32, 5e-3
 STORY_SIZE, STORIES, STORY_BATCH, STORY_RATE, VOCABULARY, HELD_OUT = "easy", 6000, 16, 1e-2, 512, 300
-SEEDS = {"facts": (0, 1, 2), "stories": (0, 1, 2)}
+SEEDS = {"facts": (0, 1, 2), "stories": (0, 1, 2, 3, 4, 5)}
 
 
 def train(config: ModelConfig, batches: Batches, steps: int, rate: float, seed: int) -> LanguageModel:
@@ -66,7 +67,9 @@ def train(config: ModelConfig, batches: Batches, steps: int, rate: float, seed: 
         optimizer=OptimizerConfig(beta2=0.98, weight_decay=0.0),
         seed=seed,
     )
-    Trainer(model, batches, training).train()
+    trainer = Trainer(model, batches, training)
+    trainer.train()
+    finished(trainer)
     return model.eval()
 
 

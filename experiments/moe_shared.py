@@ -13,7 +13,7 @@ from minilm.data.windows import IGNORE
 from minilm.model import LanguageModel
 from minilm.moe import MixtureOfExperts
 from minilm.moe.recorded import RUNS
-from minilm.training import Batch, DocumentBatches
+from minilm.training import Batch, DocumentBatches, Trainer
 
 EXPERTS, CHOSEN = 8, 2
 
@@ -86,6 +86,12 @@ def held_out_batches(documents: list[list[int]], end: int, size: int = 32) -> li
     """All of these documents, once."""
     batches = DocumentBatches(documents, size, end)
     return [next(batches) for _ in range(len(batches))]
+
+
+def finished(trainer: Trainer) -> None:
+    """End the program if a signal stopped the run: a trainer then returns as if it were done, and half a run may not be recorded."""
+    if trainer.stopped is not None:
+        raise SystemExit(f"stopped by {trainer.stopped} after step {trainer.step_number}: this run is not recorded")
 
 
 def keep(name: str, command: str, settings: dict[str, Any], runs: list[dict[str, Any]], **more: Any) -> None:
