@@ -51,6 +51,60 @@ PRESETS: dict[str, ModelConfig] = {
         head=HeadConfig("flat_squeeze", tied=False, bias=True),
         initialization=InitConfig("torch"),
     ),
+    # dlib's mixture of experts: 5,970,554 by its own count, and 5,432,738 at work: one of four experts, chosen for a whole window by
+    # a gate that reads all of it. The gates hold 49 % of that count, all experts together 12 %.
+    "dlib-moe": ModelConfig(
+        vocab_size=3500,
+        dim=228,
+        num_layers=4,
+        context_length=100,
+        attention=AttentionConfig(num_heads=6),
+        feed_forward=FeedForwardConfig(
+            hidden=gated_width(228, 2 / 7),
+            bias=True,
+            moe=MoEConfig(
+                num_experts=4,
+                route="sample",
+                normalize=True,
+                noise=0.1,
+                balance="switch",
+                balance_weight=0.01,
+                gate_dropout=0.1,
+                gate_reads_stream=True,
+            ),
+        ),
+        norm=_DLIB_NORM,
+        block=BlockConfig(dropout=0.1),
+        head=HeadConfig("flat_squeeze", tied=False, bias=True),
+        initialization=InitConfig("torch"),
+    ),
+    # Mixtral in small (Jiang et al. 2024): 8 experts, 2 a token, of which a dense layer of width 1,024 would be the active part.
+    "mixtral-tiny": ModelConfig(
+        vocab_size=4096,
+        dim=256,
+        num_layers=4,
+        context_length=256,
+        attention=AttentionConfig(num_heads=8, num_kv_heads=2),
+        feed_forward=FeedForwardConfig(
+            hidden=512, moe=MoEConfig(num_experts=8, top_k=2, normalize=True, balance="switch")
+        ),
+        positions=PositionConfig(base=1_000_000.0, interleaved=False),
+        norm=NormConfig(eps=1e-5),
+        head=HeadConfig(tied=False),
+    ),
+    # Qwen3-MoE in small (Yang et al. 2025): more and finer experts, heads wider than dim / heads, normalised queries and keys.
+    "qwen3-moe-tiny": ModelConfig(
+        vocab_size=4096,
+        dim=256,
+        num_layers=4,
+        context_length=256,
+        attention=AttentionConfig(num_heads=8, num_kv_heads=2, head_dim=64, qk_norm=True),
+        feed_forward=FeedForwardConfig(
+            hidden=192, moe=MoEConfig(num_experts=32, top_k=4, normalize=True, balance="switch")
+        ),
+        positions=PositionConfig(base=1_000_000.0, interleaved=False),
+        head=HeadConfig(tied=False),
+    ),
     # SLiM: 6,294,784 + 256 V. Its documentation gives the shape; vocabulary and context are ours.
     "slim": ModelConfig(
         vocab_size=4096,
@@ -107,6 +161,8 @@ PRESETS: dict[str, ModelConfig] = {
         norm=NormConfig(eps=1e-5),
     ),
 }
+# What dlib's example plans next: 8 experts, 2 of them for each window.
+PRESETS["dlib-moe-8"] = PRESETS["dlib-moe"].replace(feed_forward={"moe": {"num_experts": 8, "top_k": 2}})
 # STLM with ten layers, 55,888,896, and its twin that has one feed-forward for all of them, 34,655,232.
 PRESETS["stlm-10"] = PRESETS["stlm"].replace(num_layers=10, feed_forward={"hidden": 1536})
 PRESETS["stlm-shared"] = PRESETS["stlm-10"].replace(feed_forward={"shared": True})

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 
+# What a mixture of experts calls its parts; an expert that every token passes through is a feed-forward like any other.
+MIXTURE_PARTS = {
+    "gate": "router",
+    "router_gate": "router",
+    "experts": "experts",
+    "down_embed": "experts",
+    "up_embed": "experts",
+}
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -36,6 +45,7 @@ class Summary:
     optimizer_bytes: int  # AdamW: two float32 numbers a parameter
     activation_bytes: int  # kept by the forward pass and the loss for the backward pass, for the whole batch
     kv_cache_bytes: int | None  # for the whole batch at full length; None: cannot be cached
+    idle_parameters: int = 0  # of a mixture of experts: those that one token does not pass through
 
     @property
     def parameters(self) -> int:
@@ -58,6 +68,9 @@ class Summary:
         for part, (every, dlib) in self.parts.items():
             lines.append(f"  {part:<22}{every:>14,}{every / max(self.parameters, 1):>8.1%}{dlib:>18,}")
         lines.append(f"  {'total':<22}{self.parameters:>14,}{'':>8}{self.dlib_parameters:>18,}")
+        if self.idle_parameters:
+            active, dlib = (count - self.idle_parameters for count in (self.parameters, self.dlib_parameters))
+            lines.append(f"  {'active for a token':<22}{active:>14,}{active / self.parameters:>8.1%}{dlib:>18,}")
         lines += ["", f"{'operations a token':<24}{'MFLOP':>14}"]
         lines.append(f"  {'forward':<22}{self.forward_flops / 1e6:>14,.2f}")
         lines.append(f"  {'forward and backward':<22}{self.training_flops / 1e6:>14,.2f}")
@@ -93,6 +106,7 @@ def summarize(model: "LanguageModel", batch_size: int = 1, length: int | None = 
         optimizer_bytes=2 * 4 * count,
         activation_bytes=activations,
         kv_cache_bytes=None if model._no_cache else kv_cache_bytes(model.config, batch_size, length, dtype),
+        idle_parameters=count - model.num_parameters(active=True),
     )
 
 
@@ -105,6 +119,8 @@ def parameters_by_part(model: "LanguageModel") -> dict[str, tuple[int, int]]:
         "embedder.positions": "position table",
         "attention": "attention",
         "feed_forward": "feed-forward",
+        "router": "routers",
+        "experts": "experts",
         "norm": "norms",
         "head": "head",
     }
@@ -117,6 +133,8 @@ def parameters_by_part(model: "LanguageModel") -> dict[str, tuple[int, int]]:
         ):  # core.layers.3.attention.q_proj.weight, core.layers.3.attention_norm.weight, core.norm.weight
             owner = path[3] if path[1] == "layers" else path[1]
             owner = "norm" if owner.endswith("norm") else owner
+            if owner == "feed_forward" and path[4] in MIXTURE_PARTS:
+                owner = MIXTURE_PARTS[path[4]]
         else:
             owner = ".".join(path[:2]) if path[0] == "embedder" else path[0]
         count = counts[names.get(owner, "other")]

@@ -178,15 +178,21 @@ class LanguageModel(nn.Module):
 
     # ---------------------------------------------------------------------------------------------------------- accounts
 
-    def num_parameters(self, convention: str = "all") -> int:
-        """How many parameters: "all" counts each once; "dlib" leaves the embedding tables out, as dlib reports it."""
+    def num_parameters(self, convention: str = "all", *, active: bool = False) -> int:
+        """How many parameters: "all" counts each once; "dlib" leaves the embedding tables out, as dlib reports it.
+
+        With `active`, of a mixture of experts only those that one token passes through.
+        """
+        if convention not in ("all", "dlib"):
+            raise ValueError(f"convention {convention!r}: choose 'all' or 'dlib'")
         if convention == "dlib":
             from minilm.exhibits import count_as_dlib
 
-            return count_as_dlib(self)
-        if convention != "all":
-            raise ValueError(f"convention {convention!r}: choose 'all' or 'dlib'")
-        return sum(parameter.numel() for parameter in self.parameters())
+            total = count_as_dlib(self)
+        else:
+            total = sum(parameter.numel() for parameter in self.parameters())
+        idle = (getattr(part, "idle_parameters", None) for part in self.modules()) if active else ()
+        return total - sum(count() for count in idle if count is not None)
 
     def summary(self, batch_size: int = 1, length: int | None = None) -> "Summary":
         """What this model costs: parameters by part, operations a token, memory. Printed as a table."""

@@ -36,7 +36,7 @@ def dispatch_sorted(
     if routing.kept is not None:
         wishes = wishes.where(routing.kept.flatten(), len(experts))  # whoever had no room comes last, and is left out
     order = wishes.argsort(stable=True)
-    sizes = share_out(wishes, len(experts))
+    sizes = share_out(wishes, len(experts), routing.capacity)
     order = order[: sum(sizes)]
     tokens = order // k
     pieces = x[tokens].split(sizes)
@@ -47,9 +47,10 @@ def dispatch_sorted(
     return torch.zeros_like(x).index_add(0, tokens, update.to(x.dtype))
 
 
-def share_out(wishes: Int[Tensor, "wishes"], num_experts: int) -> list[int]:
+def share_out(wishes: Int[Tensor, "wishes"], num_experts: int, capacity: int | None = None) -> list[int]:
     """How many wishes each expert has. Tensors without values (a dry run for the accounts) are taken to be spread evenly."""
     if isinstance(wishes, FakeTensor) or wishes.is_meta:
         share, rest = divmod(len(wishes), num_experts)
-        return [share + (e < rest) for e in range(num_experts)]
+        shares = [share + (e < rest) for e in range(num_experts)]
+        return shares if capacity is None else [min(each, capacity) for each in shares]
     return torch.bincount(wishes, minlength=num_experts)[:num_experts].tolist()  # type: ignore[no-any-return]

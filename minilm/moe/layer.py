@@ -92,6 +92,11 @@ class MixtureOfExperts(nn.Module):
             self.gate.update_bias(self.demand)
             self.demand.zero_()
 
+    def idle_parameters(self) -> int:
+        """How many of the parameters have no part in one token's output: those of all experts but the chosen."""
+        bank = sum(parameter.numel() for parameter in self.experts.parameters())
+        return bank // self.moe.num_experts * (self.moe.num_experts - self.moe.chosen)
+
     def __getstate__(self) -> dict[str, Any]:
         """For copies: without the last forward pass, whose graph cannot be copied."""
         return {**self.__dict__, "_routing": None}

@@ -216,6 +216,10 @@ class CDMoE(nn.Module):
             total = total + moe.balance_weight * loss
         return total + moe.z_loss * _logsumexp(scores_x, scores_y).square().mean() if moe.z_loss else total
 
+    def idle_parameters(self) -> int:
+        """How many of the parameters have no part in one token's output: the neurons of all experts but the chosen."""
+        return 2 * self.down_embed.weight.shape[1] * (self.moe.num_experts - self.moe.chosen)
+
     def __getstate__(self) -> dict[str, Any]:
         """For copies: without the last forward pass, whose graph cannot be copied."""
         return {**self.__dict__, "_last": None}

@@ -1,7 +1,5 @@
 """The learned part of routing: what computes the logits, with noise on them while training, and the bias that evens the load out."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float

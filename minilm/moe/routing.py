@@ -24,6 +24,7 @@ class Routing:
     logits: Float[Tensor, "rows experts"]
     kept: Bool[Tensor, "rows k"] | None = None  # None: all of them
     wanted: Int[Tensor, "rows k"] | None = None  # the choice had there been room for everyone; None: as `experts`
+    capacity: int | None = None  # how many rows an expert may serve; None: as many as come
     tokens_per_row: int = 1
 
     @property
@@ -67,6 +68,7 @@ class Routing:
             logits=self.logits.repeat_interleave(n, 0),
             kept=None if self.kept is None else self.kept.repeat_interleave(n, 0),
             wanted=None if self.wanted is None else self.wanted.repeat_interleave(n, 0),
+            capacity=self.capacity and self.capacity * n,
         )
 
 
@@ -114,7 +116,7 @@ def top_k_route(
             weights = weights.where(kept, 0)
         if normalize:
             weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-20)
-    return Routing(experts, weights, probabilities, wide, kept, wanted)
+    return Routing(experts, weights, probabilities, wide, kept, wanted, capacity)
 
 
 def choose(
@@ -167,4 +169,4 @@ def expert_choice_route(logits: Float[Tensor, "rows experts"], capacity: int) ->
     rows = probabilities.detach().topk(capacity, dim=0).indices  # capacity experts
     kept = torch.zeros_like(probabilities, dtype=torch.bool).scatter_(0, rows, True)
     experts = torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
-    return Routing(experts, probabilities, probabilities, wide, kept)
+    return Routing(experts, probabilities, probabilities, wide, kept, capacity=capacity)
