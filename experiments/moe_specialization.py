@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.moe_shared import count_choices, held_out_batches, keep, mixtures
+from experiments.moe_shared import count_choices, finished, held_out_batches, keep, mixtures
 from minilm import zoo
 from minilm.cli import run_file, runs
 from minilm.data import stories
@@ -55,7 +55,7 @@ def kinds_of_tokens(story: stories.Story, pieces: Sequence[bytes]) -> list[str]:
         printed = story.text[mention.start : mention.end]
         if len(printed) < 2:
             continue  # an ending that agrees with a word, as the e of a feminine adjective
-        fact = story.facts[mention.name]
+        fact = story.facts.get(mention.name, 0)  # a sum of numbers is mentioned, and is no fact of its own
         if isinstance(fact, int):
             kind = "number"
         elif fact[:1].isupper():  # a person
@@ -167,6 +167,7 @@ def trained(folder: Path, seed: int, balanced: bool, steps: int | None = None) -
         with contextlib.redirect_stdout(io.StringIO()):
             trainer, _ = runs.begin(run_file.build(table), folder, force=True)
             runs.train(trainer, folder)
+        finished(trainer)
     return LanguageModel.load(folder).float().eval(), BPETokenizer.load(folder / "tokenizer.json")
 
 
