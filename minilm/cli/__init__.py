@@ -36,4 +36,4 @@ def say(text: str, style: str | None = None) -> None:
 
 
 # Each module adds its commands to `app`, in the order of this list.
-from minilm.cli import training, generation, evaluation, course  # noqa: E402, F401, I001
+from minilm.cli import training, generation, evaluation, puzzle, course  # noqa: E402, F401, I001
