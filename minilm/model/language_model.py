@@ -171,9 +171,8 @@ class LanguageModel(nn.Module):
                 "(generate with moe.capacity_factor=None)": moe.capacity_factor is not None,
             }
         found = [reason for reason, holds in reasons.items() if holds]
-        found += sorted(
-            {part.why_no_cache for part in self.modules() if isinstance(getattr(part, "why_no_cache", None), str)}
-        )
+        said = (getattr(part, "why_no_cache", None) for part in self.modules())
+        found += sorted({reason for reason in said if isinstance(reason, str)})
         return f"this model cannot use a cache: {'; '.join(found)}. Call it on the whole sequence." if found else None
 
     # ---------------------------------------------------------------------------------------------------------- accounts

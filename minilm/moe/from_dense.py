@@ -53,8 +53,9 @@ def dense_to_sparse(model: "LanguageModel", moe: MoEConfig) -> "LanguageModel":
     unknown = sparse.load_state_dict(inherited, strict=False).unexpected_keys
     assert not unknown, unknown
     if not copies:
-        for layer in sparse.core.layers:
-            torch.nn.init.zeros_(layer.feed_forward.up_embed.weight)
+        for name, parameter in sparse.named_parameters():
+            if name.endswith("feed_forward.up_embed.weight"):
+                torch.nn.init.zeros_(parameter)
     return sparse.train(model.training)
 
 

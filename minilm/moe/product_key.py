@@ -83,7 +83,7 @@ def neuron_experts_fast(
     activation: Callable[[Tensor], Tensor] = F.silu,
 ) -> Float[Tensor, "tokens dim"]:
     """The same without copying a row, forward or backward: both halves are PyTorch's `embedding_bag` or its gradient."""
-    read: Tensor = _ChosenDots.apply(x, down, chosen)  # type: ignore[no-untyped-call]
+    read: Tensor = _ChosenDots.apply(x, down, chosen)
     return F.embedding_bag(chosen, up, per_sample_weights=weights * activation(read), mode="sum")
 
 
