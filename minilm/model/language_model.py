@@ -190,8 +190,10 @@ class LanguageModel(nn.Module):
             total = count_as_dlib(self)
         else:
             total = sum(parameter.numel() for parameter in self.parameters())
-        idle = (getattr(part, "idle_parameters", None) for part in self.modules()) if active else ()
-        return total - sum(count() for count in idle if count is not None)
+        for part in self.modules() if active else ():
+            idle = getattr(part, "idle_parameters", None)
+            total -= 0 if idle is None else idle()
+        return total
 
     def summary(self, batch_size: int = 1, length: int | None = None) -> "Summary":
         """What this model costs: parameters by part, operations a token, memory. Printed as a table."""

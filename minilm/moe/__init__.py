@@ -7,6 +7,7 @@
 - `losses`: balance, and measures of it;
 - `layer`: all of it as a feed-forward that a block can hold;
 - `product_key`: thousands of experts of one neuron each, found by two short lists of keys (CDMoE);
+- `report`: what a model's experts do;
 - `from_dense`: a trained dense model continued with experts.
 """
 
@@ -17,14 +18,17 @@ from minilm.moe.from_dense import dense_to_sparse
 from minilm.moe.layer import MixtureOfExperts, make_router
 from minilm.moe.losses import coefficient_of_variation, importance_loss, load_balancing_loss, usage_entropy, z_loss
 from minilm.moe.product_key import CDMoE, neuron_experts, neuron_experts_fast, product_key_top_k
+from minilm.moe.report import LayerUse, MoEReport, moe_report
 from minilm.moe.routers import Router, SampleRouter, TokenRouter
 from minilm.moe.routing import Routing, capacity, choose, expert_choice_route, top_k_route
 
 __all__ = [
     "CDMoE",
     "ExpertBank",
+    "LayerUse",
     "MixtureOfExperts",
     "MoEConfig",
+    "MoEReport",
     "Router",
     "Routing",
     "SampleRouter",
@@ -39,6 +43,7 @@ __all__ = [
     "importance_loss",
     "load_balancing_loss",
     "make_router",
+    "moe_report",
     "neuron_experts",
     "neuron_experts_fast",
     "product_key_top_k",

@@ -39,7 +39,7 @@ def dispatch_sorted(
     sizes = share_out(wishes, len(experts), routing.capacity)
     order = order[: sum(sizes)]
     tokens = order // k
-    pieces = x[tokens].split(sizes)
+    pieces = torch.split(x[tokens], sizes)
     outputs = [expert(piece) for expert, piece in zip(experts, pieces, strict=True) if len(piece)]
     if not outputs:
         return torch.zeros_like(x)
@@ -53,4 +53,4 @@ def share_out(wishes: Int[Tensor, "wishes"], num_experts: int, capacity: int | N
         share, rest = divmod(len(wishes), num_experts)
         shares = [share + (e < rest) for e in range(num_experts)]
         return shares if capacity is None else [min(each, capacity) for each in shares]
-    return torch.bincount(wishes, minlength=num_experts)[:num_experts].tolist()  # type: ignore[no-any-return]
+    return torch.bincount(wishes, minlength=num_experts)[:num_experts].tolist()

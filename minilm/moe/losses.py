@@ -47,4 +47,5 @@ def usage_entropy(usage: Float[Tensor, "*shape experts"]) -> Float[Tensor, "*sha
     """The entropy of the experts' shares in nats: ln E when even, 0 when one expert has all."""
     usage = usage.double() if not usage.is_floating_point() else usage
     share = usage / usage.sum(dim=-1, keepdim=True).clamp(min=1e-12)
-    return -torch.special.xlogy(share, share).sum(dim=-1)
+    entropy: Tensor = torch.special.entr(share).sum(dim=-1)
+    return entropy + 0.0  # no -0

@@ -1,5 +1,7 @@
 """The learned part of routing: what computes the logits, with noise on them while training, and the bias that evens the load out."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -46,13 +48,16 @@ class Router(nn.Module):
         moe, rows = self.moe, len(logits)
         if moe.route == "expert-choice":
             return expert_choice_route(logits, capacity(rows, moe.num_experts, moe.chosen))
+        room = None
+        if moe.capacity_factor is not None:
+            room = capacity(rows, moe.num_experts, moe.chosen, moe.capacity_factor)
         return top_k_route(
             logits,
             moe.chosen,
             scoring=moe.scoring,
             normalize=moe.normalize,
             bias=self.balance_bias,
-            capacity=moe.capacity_factor and capacity(rows, moe.num_experts, moe.chosen, moe.capacity_factor),
+            capacity=room,
             overflow=moe.overflow,
         )
 
@@ -109,6 +114,5 @@ class SampleRouter(Router):
 
     def forward(self, x: Float[Tensor, "batch seq dim"]) -> Routing:
         """Who goes where, a row for each sample."""
-        from dataclasses import replace
-
-        return replace(super().forward(x), tokens_per_row=self.context_length)
+        routing: Routing = super().forward(x)
+        return replace(routing, tokens_per_row=self.context_length)
