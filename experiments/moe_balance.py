@@ -52,7 +52,7 @@ FACT_SHAPE, FACT_BATCH, FACT_RATE = Shape(dim=32, layers=2, heads=2, hidden=8, c
 READINGS = 50
 
 RUNS = [("stories", factor, seed) for seed in range(4) for factor in (1, 10, 100)]
-RUNS += [("facts", factor, seed) for seed in range(3) for factor in (1, 100)]
+RUNS += [("facts", factor, seed) for seed in range(3) for factor in (1, 10, 100)]
 """Task, the router's rate as a multiple of the others', seed: each with every method."""
 
 
