@@ -228,7 +228,7 @@ def _collect(family: PuzzleFamily, n: int, split: Split | None, seed: int, draw:
         for pair in zip(drawn.inputs, drawn.targets, strict=True):
             found.setdefault(pair[0].tobytes(), pair)
         fruitless = fruitless + 1 if len(found) == before else 0
-        if fruitless >= 20:
+        if fruitless >= 8:
             raise ValueError(
                 f"{family.name} seems to have only {len(found)} different puzzles in {split or 'all splits'}"
             )
