@@ -28,7 +28,11 @@ ROLE = re.compile(r"[\w-]+")
 
 
 class RecordError(ValueError):
-    """Data that can't be used: the message names the file, the lines, and what is wrong with each."""
+    """Data that can't be used: the message names the file, the lines, and what is wrong with each; `bad` are those lines."""
+
+    def __init__(self, message: str, bad: "Sequence[BadLine]" = ()) -> None:
+        super().__init__(message)
+        self.bad = list(bad)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Chat:
     @property
     def prompt_text(self) -> str:
         """What was said before the first answer: equal prompts fall on one side of a split."""
-        said = [each["content"] for each in self.messages[: _first_answer(self.messages)]]
+        said = [each["content"] for each in self.messages[: first_answer(self.messages)]]
         return "\n".join(said)
 
 
@@ -143,7 +147,7 @@ def _read(
         except RecordError as error:
             bad.append(BadLine(line, str(error)))
     if bad and (on_error == "refuse" or not found):
-        raise RecordError(complain(source, bad, len(bad) + len(found)))
+        raise RecordError(complain(source, bad, len(bad) + len(found)), bad)
     if not found:
         raise RecordError(f"{source!r} holds no records: write one JSON object a line, {shape}")
     return Records(source, found, bad)
@@ -289,5 +293,6 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _first_answer(messages: Messages) -> int:
+def first_answer(messages: Messages) -> int:
+    """The place of the first message that is the assistant's; behind the last if there is none."""
     return next((i for i, message in enumerate(messages) if message["role"] == "assistant"), len(messages))

@@ -1,6 +1,6 @@
-"""Tasks whose answers can be checked exactly: tell a story about given things, answer a question about a story.
+"""Tasks whose answers can be checked exactly: tell a story about given things, answer a question about a story, tell any story.
 
-Both are made from the story grammar (`minilm.data.stories`), which knows every fact of what it tells. A story that was asked
+They are made from the story grammar (`minilm.data.stories`), which knows every fact of what it tells. A story that was asked
 for is right if the grammar can print it and its facts are those that were asked for; an answer is right if it is the fact. Nothing
 is judged, and neither can be passed by form alone.
 
@@ -18,8 +18,11 @@ from minilm.data import stories
 from minilm.data.stories.english import NUMBERS
 from minilm.data.stories.words import article, plural
 
-Kind = Literal["story", "question"]
-KINDS: tuple[Kind, ...] = ("story", "question")
+Kind = Literal["story", "question", "free"]
+KINDS: tuple[Kind, ...] = ("story", "question", "free")
+"""Tell a story about something, answer a question about a story, tell any story."""
+
+ANY_STORY = "Tell me a story."
 SIZES = ("easy", "medium", "hard")
 """The grammars that tasks are made from: those in English."""
 
@@ -63,7 +66,8 @@ def instructions(
     """`n` tasks of the given kinds in turn. The same size, seed and split give the same tasks everywhere.
 
     A task belongs to a split by hashes, whatever the seed: the story behind it and the words of the prompt both have to fall into
-    it, so no prompt that is tested was trained on, nor was the story that answers it. None takes tasks of every split.
+    it, so no prompt that is tested was trained on, nor was the story that answers it ("Tell me a story." is everybody's, and goes
+    by its story alone). None takes tasks of every split.
 
     Raises ValueError for an unknown size, kind or split, and where so many different tasks are not to be had.
     """
@@ -81,8 +85,8 @@ def sample(
     for story in stories.sample(size, seed, split):
         drawn += 1
         kind = kinds[made % len(kinds)]
-        task = (_story_task if kind == "story" else _question_task)(story, size, rng)
-        if task is not None and (split is None or stories.split_of(task.prompt) == split):
+        task = _MAKERS[kind](story, size, rng)
+        if task is not None and (split in (None, stories.split_of(task.prompt)) or kind == "free"):
             made, drawn = made + 1, 0
             yield task
         elif drawn > MOST_DRAWN:
@@ -202,3 +206,14 @@ def _question_task(story: stories.Story, size: str, rng: random.Random) -> Task 
     right = NUMBERS[found].text if isinstance(found, int) else found
     prompt = f"{story.text} {question.format(**facts)}"
     return Task(prompt, right, "question", size, ((answer if isinstance(answer, str) else "sum", found),))
+
+
+def _free_task(story: stories.Story, size: str, rng: random.Random) -> Task:
+    return Task(ANY_STORY, story.text, "free", size, ())
+
+
+_MAKERS: dict[Kind, Callable[[stories.Story, str, random.Random], Task | None]] = {
+    "story": _story_task,
+    "question": _question_task,
+    "free": _free_task,
+}

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minilm.data import stories
+from minilm.data import instructions, stories
 
-PROMPT = "Tell me a story."
+PROMPT = instructions.ANY_STORY
 
 
 @dataclass(frozen=True)

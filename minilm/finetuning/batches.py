@@ -210,6 +210,8 @@ def why_not_packed(config: ModelConfig) -> str | None:
         "its norm goes over the whole row": config.norm.kind == "whole-sample",
         "its block reads the whole row": "dlib-fused" in (attention.kind, config.feed_forward.kind),
         "its head reads the whole row": config.head.kind != "per_token",
+        "its mixture chooses experts for a whole row": config.feed_forward.moe is not None
+        and config.feed_forward.moe.route in ("sample", "expert-choice"),
     }
     found = [reason for reason, holds in reasons.items() if holds]
     return f"this model can't be trained on packed conversations: {'; '.join(found)}" if found else None

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from minilm.data.windows import IGNORE
 from minilm.model import LanguageModel
+from minilm.model.files import saved_tensors
 from minilm.tokenizer import CHATML_SPECIAL_TOKENS, BPETokenizer
 from minilm.tokenizer.chat import Message
 
@@ -113,17 +114,16 @@ def with_chat_tokens(model: LanguageModel, tokenizer: BPETokenizer) -> tuple[Lan
     wider.chat_template = tokenizer.chat_template
     with torch.random.fork_rng(devices=[]):
         larger = LanguageModel.from_config(model.config.replace(vocab_size=wider.vocab_size))
-    weights = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, parameter in larger.named_parameters():
-            parameter.data = _grown(weights[name], parameter.shape)
+    weights = saved_tensors(model)
+    for name, tensor in saved_tensors(larger).items():
+        tensor.data = _grown(weights[name].detach(), tensor.shape)
     larger.to(next(model.parameters()).device).train(model.training)
     return larger, wider
 
 
-def _grown(weight: nn.Parameter, shape: torch.Size) -> torch.Tensor:
+def _grown(weight: Tensor, shape: torch.Size) -> Tensor:
     """The weights, with rows of their mean up to the new shape."""
-    missing = shape[0] - weight.shape[0]
+    missing = shape[0] - weight.shape[0] if shape else 0
     if not missing:
-        return weight.detach().clone()
-    return torch.cat([weight.detach(), weight.detach().mean(dim=0, keepdim=True).expand(missing, *weight.shape[1:])])
+        return weight.clone()
+    return torch.cat([weight, weight.mean(dim=0, keepdim=True).expand(missing, *weight.shape[1:])])

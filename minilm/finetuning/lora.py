@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from minilm.config import Config
 from minilm.model import LanguageModel
-from minilm.model.files import read_weights
+from minilm.model.files import read_weights, saved_tensors
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
@@ -73,7 +73,7 @@ class LoRALinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
-        self.scale, self.dropout = config.scale, config.dropout
+        self.config, self.scale, self.dropout = config, config.scale, config.dropout
         where, kind = base.weight.device, base.weight.dtype
         self.lora_a = nn.Parameter(torch.empty(config.rank, base.in_features, device=where, dtype=kind))
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, config.rank, device=where, dtype=kind))
@@ -185,7 +185,7 @@ def merge(model: LanguageModel) -> LanguageModel:
 
 def merged_weights(model: LanguageModel) -> dict[str, Tensor]:
     """The weights by name that `merge` would leave, without touching the model: what its folder should hold while it trains."""
-    weights = {name: p.detach() for name, p in model.named_parameters() if not _is_adapter(name)}
+    weights = {name: tensor.detach() for name, tensor in saved_tensors(model).items() if not _is_adapter(name)}
     return weights | {f"{name}.weight": part.merged() for name, part in adapters(model)}
 
 
@@ -198,11 +198,12 @@ def trainable(model: nn.Module) -> tuple[int, int]:
 # ------------------------------------------------------------------------------------------------------- its own folder
 
 
-def save_adapter(model: LanguageModel, path: str | Path, config: LoRAConfig) -> None:
+def save_adapter(model: LanguageModel, path: str | Path) -> None:
     """Write what was trained, and nothing else, to a folder: adapter.safetensors, and adapter.json with the config."""
     path = Path(path)
     tensors = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    if not any(map(_is_adapter, tensors)):
+    config = next((part.config for _, part in adapters(model)), None)
+    if config is None:
         raise ValueError("the model has no adapters: add_lora(model) gives it some, and merge(model) takes them away")
     path.mkdir(parents=True, exist_ok=True)
     description = {"format": FORMAT, "lora": config.to_dict()}

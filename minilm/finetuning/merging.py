@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from minilm.model import LanguageModel
+from minilm.model.files import saved_tensors
 
 Method = Literal["linear", "task-arithmetic", "slerp"]
 Weights = Mapping[str, Tensor]
@@ -50,8 +51,8 @@ def merge_models(
         merged = add_tasks(_weights(base), states, weights)
     with torch.random.fork_rng(devices=[]):
         made = LanguageModel.from_config(models[0].config)
-    for name, parameter in made.named_parameters():
-        parameter.data = merged[name]
+    for name, tensor in saved_tensors(made).items():
+        tensor.data = merged[name]
     return made.train(models[0].training)
 
 
@@ -123,7 +124,7 @@ def check_same_shapes(states: Sequence[Weights]) -> None:
 
 
 def _weights(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return {name: tensor.detach() for name, tensor in saved_tensors(model).items()}
 
 
 def _share(weights: Sequence[float]) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -87,6 +86,8 @@ class PreferenceBatch(Batch):
 class PreferenceBatches(ExampleBatches):
     """Batches of pairs with the reference's log-probabilities, computed here once, with `reference` as it is now.
 
+    Where they are known already, `reference` may be they themselves: the `reference` of earlier batches of the same pairs.
+
     With `mismatched`, every pair also brings its prompt with the chosen answer of the pair after it: what KTO measures the distance
     to the reference on.
     """
@@ -95,7 +96,7 @@ class PreferenceBatches(ExampleBatches):
         self,
         pairs: Sequence[Pair],
         batch_size: int,
-        reference: LanguageModel,
+        reference: LanguageModel | Tensor,
         seed: int = 0,
         *,
         average: bool = False,
@@ -107,11 +108,12 @@ class PreferenceBatches(ExampleBatches):
         self.columns = columns
         flat = [example for column in columns for example in column]
         super().__init__(pairs, batch_size, seed, checksum(flat))
-        self.reference = answer_log_probs(reference, flat, average).view(len(columns), len(pairs))
-
-    def plan(self, random: np.random.Generator) -> list[list[int]]:
-        """Which pairs each batch of an epoch holds."""
-        return super().plan(random)
+        measured = reference if isinstance(reference, Tensor) else answer_log_probs(reference, flat, average)
+        if measured.numel() != len(flat):
+            raise ValueError(
+                f"the reference's log-probabilities are {measured.numel()}, and there are {len(flat)} answers"
+            )
+        self.reference = measured.view(len(columns), len(pairs))
 
     def batch(self, chosen: Sequence[int]) -> PreferenceBatch:
         """The pairs of these numbers."""
