@@ -8,6 +8,7 @@ from minilm.course.widgets.depth_explorer import DepthExplorer
 from minilm.course.widgets.floor_explorer import FloorExplorer
 from minilm.course.widgets.graph_stepper import GraphStepper
 from minilm.course.widgets.guessing_game import GuessingGame
+from minilm.course.widgets.mask_explorer import MaskExplorer
 from minilm.course.widgets.merge_stepper import MergeStepper
 from minilm.course.widgets.rotary_explorer import RotaryExplorer
 from minilm.course.widgets.sampling_explorer import SamplingExplorer
@@ -24,6 +25,7 @@ __all__ = [
     "FloorExplorer",
     "GraphStepper",
     "GuessingGame",
+    "MaskExplorer",
     "MergeStepper",
     "RotaryExplorer",
     "SamplingExplorer",
