@@ -1,4 +1,4 @@
-"""What can be said to `minilm pretrain | finetune | train`: their words in order and their options, in tables.
+"""What can be said to `minilm pretrain | finetune | train | sft | dpo`: their words in order and their options, in tables.
 
 Each names the value of a run file that it sets, so that a file and the command line always say the same things.
 """
@@ -16,6 +16,8 @@ POSITIONALS: dict[str, tuple[str, ...]] = {
     "pretrain": ("FILE", "EPOCHS", "OUT", "MAX_BYTES"),
     "finetune": ("BASE", "DATA", "EPOCHS", "OUT", "MAX_BYTES"),
     "train": ("DATA", "EPOCHS", "OUT", "MAX_BYTES"),
+    "sft": ("BASE", "DATA", "EPOCHS", "OUT"),
+    "dpo": ("BASE", "DATA", "EPOCHS", "OUT"),
 }
 PLACES = {
     "FILE": "data.text",
@@ -32,6 +34,18 @@ MEANINGS = {
     "OUT": "The folder to make: the model, its vocabulary, its settings, its curve, its checkpoints.",
     "MAX_BYTES": "Read only the text's beginning: 1000000, 500kB, 1MB.",
 }
+# What a word means to one command and not to others.
+OWN_MEANINGS = {
+    (
+        "sft",
+        "DATA",
+    ): "Conversations: a JSONL file of messages, or made here, as instructions:easy:2000 or questions:easy:2000.",
+    (
+        "dpo",
+        "DATA",
+    ): "Preferences: a JSONL file of prompt, chosen and rejected, or made here, as preferences:easy:2000.",
+    ("dpo", "BASE"): "The model to go on from, and the reference: a folder that `minilm sft` made.",
+}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "pretrain": {"model.preset": "slim", "tokenizer.vocab_size": 4096, "training.learning_rate": 2e-3},
     "finetune": {"training.learning_rate": 3e-4},
@@ -43,6 +57,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "model.context_length": 128,
         "tokenizer.vocab_size": 1024,
         "training.learning_rate": 3e-3,
+    },
+    "sft": {"training.learning_rate": 3e-3, "training.optimizer.weight_decay": 0.01, "data.batch_size": 32},
+    "dpo": {
+        "training.learning_rate": 3e-4,
+        "training.optimizer.weight_decay": 0.0,
+        "data.batch_size": 32,
+        "preference.loss": "dpo",
     },
 }
 NEW = ("pretrain", "train")  # the commands that make a vocabulary and a model
@@ -84,9 +105,12 @@ def _panel(name: str, commands: tuple[str, ...], *rows: tuple[str, str, type | s
 
 
 ALL = tuple(POSITIONALS)
+ANSWERS = ("sft", "dpo")  # the commands that read records and train on answers
+TEXT = tuple(name for name in ALL if name not in ANSWERS)
+BASED = ("finetune", *ANSWERS)  # the commands that go on from a model
 OPTIONS = (
     *_panel(
-        *("Text", ALL),
+        *("Text", TEXT),
         ("--separator", "data.separator", str, "", "What stands between documents; <|endoftext|> is found by itself."),
         (
             "--held-out",
@@ -95,6 +119,61 @@ OPTIONS = (
             "0.05",
             "The share at a text's end that is measured on, not trained on.",
         ),
+    ),
+    *_panel(
+        *("Records", ANSWERS),
+        ("--on-error", "chat.on_error", "refuse|skip", "refuse", "What happens where lines of DATA can't be used."),
+        (
+            "--held-out",
+            "data.held_out",
+            float,
+            "0.05",
+            "The share of a file that is measured on, by its prompts' hashes.",
+        ),
+    ),
+    *_panel(
+        *("Records", ("sft",)),
+        (
+            "--learn",
+            "chat.learn",
+            "answers|last|all",
+            "answers",
+            "What is learned: every answer, the last, or every token.",
+        ),
+        (
+            "--packed",
+            "chat.packed",
+            bool,
+            "",
+            "Several conversations a row, which do not see each other: less padding.",
+        ),
+    ),
+    *_panel(
+        *("Preferences", ("dpo",)),
+        ("--loss", "preference.loss", "dpo|ipo|kto", "", "How preferences are learned."),
+        ("--beta", "preference.beta", float, "0.1", "What leaving BASE costs, in reward a nat."),
+        (
+            "--label-smoothing",
+            "preference.label_smoothing",
+            float,
+            "0",
+            "The share of labels that are taken to be wrong.",
+        ),
+        ("--average", "preference.average", bool, "", "Compare log-probabilities a token, not an answer."),
+    ),
+    *_panel(
+        *("Adapters", ANSWERS),
+        ("--lora", "lora.rank", int, "", "Train adapters of this rank instead of all weights."),
+        ("--lora-alpha", "lora.alpha", float, "16", "They are scaled by this divided by the rank."),
+        ("--lora-dropout", "lora.dropout", float, "0", "The share of what adapters read that is dropped."),
+        (
+            "--lora-projections",
+            "lora.projections",
+            str,
+            "all",
+            "Which matrices: attention, feed-forward, all, or q_proj,v_proj.",
+        ),
+        ("--dora", "lora.dora", bool, "", "Learn lengths and directions of rows apart (DoRA)."),
     ),
     *_panel(
         *("Vocabulary", NEW),
@@ -172,6 +251,10 @@ OPTIONS = (
         ("--optimizer", "training.optimizer.kind", "adamw|adam|sgd", "adamw", "What makes a step of gradients."),
         ("--weight-decay", "training.optimizer.weight_decay", float, "0.1", "How strongly matrices are drawn to zero."),
         ("--clip", "training.clip", float, "1", "The largest norm of all gradients together; 0 is no limit."),
+        ("--ema", "training.ema", float, "", "Keep a running average of the weights; its decay, as 0.999."),
+    ),
+    *_panel(
+        *("Training", (*TEXT, "sft")),
         (
             "--label-smoothing",
             "training.label_smoothing",
@@ -179,7 +262,6 @@ OPTIONS = (
             "0",
             "Probability that other tokens than the next shall get.",
         ),
-        ("--ema", "training.ema", float, "", "Keep a running average of the weights; its decay, as 0.999."),
     ),
     *_panel(
         *("Watching", ALL),
@@ -191,7 +273,13 @@ OPTIONS = (
             "a quarter of the run",
             "Steps between samples of what it writes.",
         ),
-        ("--prompt", "machine.prompt", str, "", "What the samples begin with."),
+        (
+            "--prompt",
+            "machine.prompt",
+            str,
+            "",
+            "What the samples begin with; what is asked, where answers are learned.",
+        ),
         (
             "--log",
             "machine.log",
@@ -233,7 +321,7 @@ def signature(command: str) -> inspect.Signature:
     """The signature of a command's function, from which typer makes the command line."""
     shared: dict[str, Any] = {"show_default": False}
     parameters: dict[str, tuple[Any, Any]] = {
-        each.lower(): (Optional[str], typer.Argument(None, metavar=each, help=MEANINGS[each], **shared))  # noqa: UP045
+        each.lower(): (Optional[str], typer.Argument(None, metavar=each, help=_meaning(command, each), **shared))  # noqa: UP045
         for each in POSITIONALS[command]
     }
     for flag, kind, usual, metavar, about in FLAGS:
@@ -252,6 +340,10 @@ def signature(command: str) -> inspect.Signature:
             for name, (annotation, default) in parameters.items()
         ]
     )
+
+
+def _meaning(command: str, word: str) -> str:
+    return OWN_MEANINGS.get((command, word), MEANINGS[word])
 
 
 def usage_word(name: str) -> str:

@@ -16,9 +16,10 @@ from typing import Any, Literal, Self
 
 from minilm import __version__, presets, zoo
 from minilm.config import Config, ModelConfig, refuse_unknown
+from minilm.finetuning import LoRAConfig, PreferenceConfig
 from minilm.training import TrainingConfig
 
-Command = Literal["pretrain", "finetune", "train"]
+Command = Literal["pretrain", "finetune", "train", "sft", "dpo"]
 Table = dict[str, Any]
 
 RUN_FILE = "run.toml"
@@ -77,6 +78,15 @@ class TokenizerConfig(Config):
 
 
 @dataclass(frozen=True)
+class ChatConfig(Config):
+    """How conversations and preferences are read."""
+
+    on_error: Literal["refuse", "skip"] = "refuse"  # what happens where lines can't be used
+    learn: Literal["answers", "last", "all"] = "answers"  # sft: every answer, the last one, or every token
+    packed: bool = False  # sft: several conversations a row, which do not see each other
+
+
+@dataclass(frozen=True)
 class MachineConfig(Config):
     """Where and how the run works: nothing here changes what is learned, but for the last digits."""
 
@@ -97,16 +107,23 @@ class RunConfig(Config):
 
     command: Command
     data: DataConfig
-    base: str | None = None  # finetune: the model that it starts from
+    base: str | None = None  # finetune, sft, dpo: the model that it starts from
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: dict = field(default_factory=dict)  # type: ignore[type-arg]  # preset, and what differs from it
     training: dict = field(default_factory=dict)  # type: ignore[type-arg]  # epochs, or any values of a TrainingConfig
     machine: MachineConfig = field(default_factory=MachineConfig)
+    chat: ChatConfig | None = None  # sft, dpo; None: the usual
+    preference: PreferenceConfig | None = None  # dpo; None: the usual
+    lora: LoRAConfig | None = None  # sft, dpo: adapters; None: all weights are trained
 
     def validate(self) -> None:
         """Check the tables as far as they can be checked before the text is read."""
         self.model_config(self.tokenizer.vocab_size)
         self.training_config(steps=self.training.get("steps", 10**9))
+        allowed = {"chat": ("sft", "dpo"), "lora": ("sft", "dpo"), "preference": ("dpo",)}
+        for section, commands in allowed.items():
+            if getattr(self, section) is not None and self.command not in commands:
+                raise ValueError(f"[{section}] is for `minilm {' | '.join(commands)}`, not for `minilm {self.command}`")
         if self.epochs is not None and self.epochs <= 0:
             raise ValueError(f"training.epochs = {self.epochs}: it must be above 0")
         if (self.epochs is None) == (self.training.get("steps") is None):
@@ -194,12 +211,12 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> Table:
 
 def build(table: Table) -> RunConfig:
     """The run that a table describes. ValueError names what is wrong by its section and name."""
-    for section in ("data", "tokenizer", "model", "training", "machine"):
+    for section in ("data", "tokenizer", "model", "training", "machine", "chat", "preference", "lora"):
         if not isinstance(table.get(section, {}), dict):
             raise ValueError(f"{section!r} is a section: write [{section}] before its values")
     if table.get("data", {}).get("text") is None:
         raise ValueError("what to read is missing: FILE (DATA) on the command line, or text in [data]")
-    if table.get("command") == "finetune" and table.get("base") is None:
+    if table.get("command") in ("finetune", "sft", "dpo") and table.get("base") is None:
         raise ValueError("what to go on from is missing: BASE on the command line, or base in the file")
     try:
         return RunConfig.from_dict(
@@ -222,6 +239,9 @@ SECTIONS = {
     "DataConfig": "data",
     "TokenizerConfig": "tokenizer",
     "MachineConfig": "machine",
+    "ChatConfig": "chat",
+    "PreferenceConfig": "preference",
+    "LoRAConfig": "lora",
     "TrainingConfig": "training",
     "ScheduleConfig": "training.schedule",
     "OptimizerConfig": "training.optimizer",

@@ -1,7 +1,7 @@
-"""The commands that train: `minilm pretrain | finetune | train`.
+"""The commands that train: `minilm pretrain | finetune | train | sft | dpo`.
 
 Here stands what is asked for and how it is answered; what can be asked for is in `minilm.cli.options`, and the work is done by
-`minilm.cli.runs`.
+`minilm.cli.runs`, for sft and dpo by `minilm.cli.tuning`.
 """
 
 import re
@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from minilm.cli import app, console, fail, say
-from minilm.cli.options import DEFAULTS, HARMLESS, MINUS, OPTIONS, PLACES, POSITIONALS, TrainingCommand, signature
+from minilm.cli.options import (
+    ANSWERS,
+    BASED,
+    DEFAULTS,
+    HARMLESS,
+    MINUS,
+    OPTIONS,
+    PLACES,
+    POSITIONALS,
+    TrainingCommand,
+    signature,
+)
 
 if TYPE_CHECKING:
     from minilm.cli.run_file import RunConfig
@@ -41,32 +52,48 @@ command(
     """Go on training a model on another text, with its vocabulary: minilm finetune my-model python-docs 1 my-python""",
 )
 command("train", """The quick way from a text to a small model: minilm train my-notes.txt 5 my-model""")
+command(
+    "sft",
+    """Teach a model to answer, from conversations: minilm sft story instructions:easy:9600 1 my-assistant
+
+    A file has one {"messages": [...]} a line. Only the answers are learned.
+    """,
+)
+command(
+    "dpo",
+    """Teach a model what is liked better, from pairs of answers: minilm dpo my-assistant preferences:easy:2000 1 my-friend
+
+    A file has one {"prompt": ..., "chosen": ..., "rejected": ...} a line.
+    """,
+)
 
 
 def train(name: str, values: dict[str, Any]) -> None:
-    """What all three do: find out what is asked for, begin or go on, train, and say what can be done with the result."""
+    """What all of them do: find out what is asked for, begin or go on, train, and say what can be done with the result."""
     given, out = positionals(name, values)
     changes = given | options(name, values)
     with console.status("Starting"):
         import torch
 
-        from minilm.cli import run_file, runs
+        from minilm.cli import run_file, runs, tuning
         from minilm.data.download import DownloadError
         from minilm.training import TrainingError
+    work = tuning if name in ANSWERS else runs
     begun = False
     try:
         if values["resume"]:
             run = resumed(name, out, changes)
             if runs.is_finished(out):
-                say(f"{out} made its last step already; `minilm finetune {out} DATA EPOCHS NEW` goes on from it.")
+                again = name if name in ANSWERS else "finetune"
+                say(f"{out} made its last step already; `minilm {again} {out} DATA EPOCHS NEW` goes on from it.")
                 return
         else:
             run = run_file.build(asked_for(name, values["config"], changes))
         if run.machine.threads:
             torch.set_num_threads(run.machine.threads)
-        trainer, prompt = runs.go_on(run, out) if values["resume"] else runs.begin(run, out, values["force"])
+        trainer, prompt = work.go_on(run, out) if values["resume"] else work.begin(run, out, values["force"])
         begun = True
-        whole = runs.train(trainer, out)
+        whole = work.train(trainer, out)
     except KeyboardInterrupt:
         if begun and out.exists():
             fail(f"Stopped at once. Go on from the last checkpoint with: minilm {name} --resume {out}")
@@ -80,7 +107,7 @@ def train(name: str, values: dict[str, Any]) -> None:
     if not whole:
         say(f"Stopped after step {trainer.step_number:,}, and saved. Go on with: minilm {name} --resume {out}")
         raise typer.Exit(130)
-    say(f'Done: the model is in {out}. Let it write: minilm generate {out} "{prompt}" 100')
+    say(f"Done: the model is in {out}. {work.farewell(out, prompt)}")
 
 
 def in_a_sentence(error: Exception, changes: dict[str, Any]) -> str:
@@ -109,7 +136,7 @@ def positionals(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], Path
         fail(f"Give EPOCHS or --steps, not both: minilm {name} {' '.join(names[:-1])} --steps {values['steps']}.")
     if alone and len(words) == 1:
         names = ["OUT"]
-    elif values["config"] and len(words) == 2 and name != "finetune":
+    elif values["config"] and len(words) == 2 and name not in BASED:
         names = [names[0], "OUT"]  # the file says how long
     needed = [each for each in names if each != "MAX_BYTES"]
     usage = f"minilm {name} {' '.join(needed)}"
