@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minilm.interop_hrm_text import hrm_text_from_transformers, hrm_text_to_transformers
+from minilm.interop.hrm_text import hrm_text_from_transformers, hrm_text_to_transformers
 from minilm.recursion.hrm_text import HrmText, HrmTextConfig
 
 transformers = pytest.importorskip("transformers")
