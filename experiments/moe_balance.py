@@ -8,6 +8,7 @@ python -m experiments.moe_balance table        what is recorded
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -167,7 +168,7 @@ def used(usage: torch.Tensor) -> dict[str, Any]:
     }
 
 
-LEARN = {"stories": on_stories, "facts": on_facts}
+LEARN: dict[str, Callable[[str, float, int], dict[str, Any]]] = {"stories": on_stories, "facts": on_facts}
 
 
 def settings() -> dict[str, Any]:

@@ -12,6 +12,7 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +22,6 @@ from experiments.moe_shared import (
     CHOSEN,
     EXPERTS,
     Shape,
-    active_parameters,
     count_choices,
     finished,
     held_out_batches,
@@ -56,6 +56,9 @@ STORY_SIZE, STORIES, STORY_BATCH, STORY_RATE, VOCABULARY, HELD_OUT = "easy", 600
 SEEDS = {"facts": (0, 1, 2), "stories": (0, 1, 2, 3, 4, 5)}
 
 
+Learn = Callable[[ModelConfig, int], dict[str, Any]]
+
+
 def train(config: ModelConfig, batches: Batches, steps: int, rate: float, seed: int) -> LanguageModel:
     """A fresh model, trained."""
     torch.manual_seed(seed)
@@ -86,9 +89,9 @@ def learn_facts(config: ModelConfig, seed: int, facts: Facts = FACTS, epochs: in
     start = time.process_time()
     batches = WindowBatches(facts.tokens(), BATCH, facts.length - 1, seed, stride=facts.length, skip=1)
     model = train(config, batches, epochs * len(batches), RATE, seed)
-    nats, parameters, active = nats_a_value(model, facts), model.num_parameters(), active_parameters(model)
+    nats, parameters, active = nats_a_value(model, facts), model.num_parameters(), model.num_parameters(active=True)
     stored = facts.stored_bits(nats)
-    found = {
+    found: dict[str, Any] = {
         "seed": seed,
         "parameters": parameters,
         "active_parameters": active,
@@ -112,10 +115,10 @@ def learn_stories(config: ModelConfig, seed: int, number: int = STORIES, held_ou
     batches = DocumentBatches([tokenizer.encode(text) for text in texts], STORY_BATCH, end, seed)
     model = train(config, batches, len(batches), STORY_RATE, seed)
     report = story_report(model, tokenizer, stories.generate(STORY_SIZE, held_out, split="validation"), STORY_SIZE)
-    found = {
+    found: dict[str, Any] = {
         "seed": seed,
         "parameters": model.num_parameters(),
-        "active_parameters": active_parameters(model),
+        "active_parameters": model.num_parameters(active=True),
         "excess_nats": round(report.excess, 3),
         "excess_error": round(report.error, 3),
         "floor_nats": round(report.floor, 3),
@@ -167,7 +170,7 @@ def record() -> None:
         "facts": FACT_SHAPE.three(FACTS.vocab_size, MOE),
         "stories": STORY_SHAPE.three(VOCABULARY, MOE),
     }
-    learn = {"facts": learn_facts, "stories": learn_stories}
+    learn: dict[str, Learn] = {"facts": learn_facts, "stories": learn_stories}
     wanted = [(task, name, seed) for task, seeds in SEEDS.items() for seed in seeds for name in configs[task]]
     for task, name, seed in wanted:
         if (task, name, seed) not in done:

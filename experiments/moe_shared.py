@@ -55,15 +55,6 @@ def mixtures(model: LanguageModel) -> list[MixtureOfExperts]:
     return [part for part in model.modules() if isinstance(part, MixtureOfExperts)]
 
 
-def active_parameters(model: LanguageModel) -> int:
-    """The parameters that a token meets: all, but of each bank of experts only as many as are chosen."""
-    idle = 0
-    for layer in mixtures(model):
-        bank = sum(parameter.numel() for parameter in layer.experts.parameters())
-        idle += bank * (layer.moe.num_experts - layer.moe.chosen) // layer.moe.num_experts
-    return model.num_parameters() - idle
-
-
 @torch.no_grad()
 def count_choices(model: LanguageModel, batches: Iterable[Batch]) -> Tensor:
     """How often each expert of each layer is chosen (layers experts), padding left out; the model is in eval mode meanwhile."""

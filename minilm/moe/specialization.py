@@ -60,23 +60,23 @@ def label_information(
     because tokens of a text are alike in other things too. `given` is what the reader is told beforehand (the language, say): the
     information is averaged over its values, and labels are swapped within each.
     """
-    labels = torch.as_tensor(labels)
-    given = torch.zeros_like(labels) if given is None else torch.as_tensor(given)
-    if owner is None:
-        owner, label_of, given_of = torch.arange(len(labels)), labels, given
-    else:
-        _, owner = torch.unique(torch.as_tensor(owner), return_inverse=True)
-        label_of = labels.new_zeros(int(owner.max()) + 1).scatter_(0, owner, labels)
-        given_of = given.new_zeros(len(label_of)).scatter_(0, owner, given)
-        if not (torch.equal(label_of[owner], labels) and torch.equal(given_of[owner], given)):
+    label: Tensor = torch.as_tensor(labels)
+    told: Tensor = torch.zeros_like(label) if given is None else torch.as_tensor(given)
+    text = torch.arange(len(label))
+    label_of, told_of = label, told
+    if owner is not None:
+        text = torch.as_tensor(owner).unique(return_inverse=True)[1]  # type: ignore[no-untyped-call]
+        label_of = label.new_zeros(int(text.max()) + 1).scatter_(0, text, label)
+        told_of = told.new_zeros(len(label_of)).scatter_(0, text, told)
+        if not (torch.equal(label_of[text], label) and torch.equal(told_of[text], told)):
             raise ValueError("with `owner`, all tokens of a text must have the same label, and the same `given`")
-    sizes = int(experts.max()) + 1, int(labels.max()) + 1
-    parts = [(given == value, (given_of == value).nonzero()[:, 0]) for value in given.unique()]
+    sizes = int(experts.max()) + 1, int(label.max()) + 1
+    parts = [(told == value, (told_of == value).nonzero()[:, 0]) for value in sorted(set(told.tolist()))]
     weights = [float(tokens.double().mean()) for tokens, _ in parts]
 
     def counted(dealt: Int[Tensor, "owners"]) -> float:
         values = [
-            weight * _information(_table(experts[tokens], dealt[owner[tokens]], *sizes))
+            weight * _information(_table(experts[tokens], dealt[text[tokens]], *sizes))
             for weight, (tokens, _) in zip(weights, parts, strict=True)
         ]
         return sum(values)

@@ -11,6 +11,7 @@ Each model is a folder here:
 - `card.md`: data, command, seconds, figures with their seeds, limits;
 - `figures.json`: the card's figures, which `python -m experiments.zoo NAME` measures;
 - `curve.csv`: what the run logged;
+- `twin.toml` and `twin.csv`, where a model is shown beside one that lacks one thing: the recipe and curve of the other;
 - `model.safetensors` in half precision, `config.json` and `tokenizer.json`, if it ships: a model of text that is not ours to
   spread doesn't, and its recipe, curve and figures are the record.
 """
@@ -25,10 +26,11 @@ from minilm.model import LanguageModel
 from minilm.model.files import TOKENIZER, WEIGHTS
 from minilm.tokenizer import BPETokenizer
 
-__all__ = ["card", "curve", "figures", "load", "names", "path", "recipe", "shipped"]
+__all__ = ["card", "curve", "figures", "load", "names", "path", "recipe", "shipped", "twins"]
 
 FOLDER = Path(__file__).parent
 RECIPE, CARD, FIGURES, CURVE = "recipe.toml", "card.md", "figures.json", "curve.csv"
+TWIN, TWIN_CURVE = "twin.toml", "twin.csv"
 
 
 def names() -> tuple[str, ...]:
@@ -39,6 +41,11 @@ def names() -> tuple[str, ...]:
 def shipped() -> tuple[str, ...]:
     """The models that `load` can load."""
     return tuple(name for name in names() if (FOLDER / name / WEIGHTS).is_file())
+
+
+def twins() -> tuple[str, ...]:
+    """The models that are shown beside a twin."""
+    return tuple(name for name in names() if (FOLDER / name / TWIN).is_file())
 
 
 def path(name: str) -> Path:
@@ -81,7 +88,13 @@ def figures(name: str) -> dict[str, Any]:
     return found
 
 
-def curve(name: str) -> list[dict[str, float]]:
-    """What the run logged, a dictionary a row: step, tokens, loss and whatever else was measured there and then."""
-    with (path(name) / CURVE).open(encoding="utf-8", newline="") as file:
-        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+def curve(name: str, twin: bool = False) -> list[dict[str, float]]:
+    """What the run logged, a dictionary a row: step, tokens, loss and whatever else was measured there and then.
+
+    With `twin`, what its twin's run logged; ValueError for a model without one.
+    """
+    file = path(name) / (TWIN_CURVE if twin else CURVE)
+    if not file.exists():
+        raise ValueError(f"{name!r} has no twin: those that have are {', '.join(twins())}")
+    with file.open(encoding="utf-8", newline="") as rows:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(rows)]
