@@ -1,8 +1,8 @@
 """Product-key experts: thousands of experts of a single neuron each, found by two short lists of keys (Doge's CDMoE).
 
-An expert is a row that reads the token and a row that it writes. Its score is the sum of two numbers, one for its row and one for its
-column in a square of experts, so that sqrt(num_experts) keys an axis rank them all (product keys, Lample et al. 2019; experts of one
-neuron, He 2024). A shared SwiGLU serves every token beside them.
+An expert is one vector that reads the token and one that it writes. The experts stand in a square, and the score of one is the sum of
+two numbers, one for its row and one for its column, so that sqrt(num_experts) keys an axis rank them all (product keys, Lample
+et al. 2019; experts of one neuron, He 2024). A shared SwiGLU serves every token beside them.
 """
 
 import math
@@ -154,6 +154,7 @@ class CDMoE(nn.Module):
         self.up_embed = nn.Embedding(moe.num_experts, dim)
         for table in (self.down_embed, self.up_embed):  # as nn.Linear would draw a neuron's weights
             nn.init.uniform_(table.weight, -(dim**-0.5), dim**-0.5)
+        self.dispatch: Callable[..., Tensor] = neuron_experts_fast
         self.register_buffer("usage", torch.full((moe.num_experts,), 1 / moe.num_experts))
         self._last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None  # scores by axis, chosen experts, their weights
 
@@ -172,7 +173,7 @@ class CDMoE(nn.Module):
             self.usage.lerp_(self._share(), 1 - self.moe.usage_decay)
         down, up = self.down_embed.weight, self.up_embed.weight
         flat = x.flatten(0, -2).to(down.dtype)
-        routed = neuron_experts_fast(flat, down, up, chosen, weights.to(down.dtype), self.activation)
+        routed = self.dispatch(flat, down, up, chosen, weights.to(down.dtype), self.activation)
         return self.shared(x) + routed.view(x.shape)  # type: ignore[no-any-return]
 
     def axis_scores(
