@@ -258,7 +258,7 @@ def _draw_usage(axis: Any, layer: LayerUse, few: bool) -> None:
 
 def _draw_classes(axis: Any, layer: LayerUse, highest: float, first: bool) -> None:
     shares = torch.stack(list(layer.by_class.values()))
-    axis.imshow(shares, aspect="auto", cmap="cividis", vmin=0, vmax=highest)
+    axis.imshow(shares.numpy(), aspect="auto", cmap="cividis", vmin=0, vmax=highest)
     axis.grid(False)
     axis.set_xlabel("expert")
     axis.locator_params(axis="x", integer=True)

@@ -19,7 +19,6 @@ class Router(nn.Module):
     (DeepSeek-V3; Wang et al. 2024).
     """
 
-    tokens_per_row = 1
     balance_bias: Tensor | None
 
     def __init__(self, moe: MoEConfig) -> None:
@@ -103,7 +102,7 @@ class SampleRouter(Router):
 
     def __init__(self, dim: int, moe: MoEConfig, *, context_length: int) -> None:
         super().__init__(moe)
-        self.context_length = self.tokens_per_row = context_length
+        self.context_length = context_length
         self.squeeze = nn.Linear(context_length * dim, moe.gate_hidden)
         self.output = nn.Linear(moe.gate_hidden, moe.num_experts)
 
