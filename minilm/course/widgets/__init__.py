@@ -11,6 +11,7 @@ from minilm.course.widgets.guessing_game import GuessingGame
 from minilm.course.widgets.mask_explorer import MaskExplorer
 from minilm.course.widgets.merge_stepper import MergeStepper
 from minilm.course.widgets.rotary_explorer import RotaryExplorer
+from minilm.course.widgets.router_explorer import RouterExplorer
 from minilm.course.widgets.sampling_explorer import SamplingExplorer
 from minilm.course.widgets.schedule_designer import ScheduleDesigner
 from minilm.course.widgets.surprise_explorer import SurpriseExplorer
@@ -28,6 +29,7 @@ __all__ = [
     "MaskExplorer",
     "MergeStepper",
     "RotaryExplorer",
+    "RouterExplorer",
     "SamplingExplorer",
     "ScheduleDesigner",
     "SurpriseExplorer",
