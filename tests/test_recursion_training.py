@@ -214,6 +214,7 @@ KINDS = {
         "optimizer": "adam-atan2",
     },
     "no average": {"ema": None},
+    "bfloat16": {"precision": "bfloat16"},
     "no supervision": {"model": {"deep_supervision": False}},
 }
 

@@ -59,16 +59,17 @@ def segment_loss(
     The head learns whether the answer is right. With Q-learning it also learns what going on is worth: `going_on`, the target of
     `value_of_going_on`.
     """
-    solved = (segment.logits.detach().argmax(dim=-1) == targets).all(dim=-1)
+    logits, halt, go_on = (_at_least_float32(x) for x in (segment.logits, segment.halt, segment.go_on))
+    solved = (logits.detach().argmax(dim=-1) == targets).all(dim=-1)
     if config.loss == "stablemax":
-        cells = stablemax_cross_entropy(segment.logits, targets).mean()
+        cells = stablemax_cross_entropy(logits, targets).mean()
     else:
-        cells = cross_entropy(segment.logits, targets)
+        cells = cross_entropy(logits, targets)
     halting = cells.new_zeros(())
     if config.halting != "none":
-        halting = F.binary_cross_entropy_with_logits(segment.halt, solved.to(segment.halt.dtype))
+        halting = F.binary_cross_entropy_with_logits(halt, solved.to(halt.dtype))
     if going_on is not None:
-        halting = halting + F.binary_cross_entropy_with_logits(segment.go_on, going_on)
+        halting = halting + F.binary_cross_entropy_with_logits(go_on, going_on)
     return SegmentLoss(cells + config.halt_weight * halting, cells.detach(), halting.detach(), solved)
 
 
@@ -78,4 +79,8 @@ def value_of_going_on(following: Segment, last: Bool[Tensor, "batch"]) -> Float[
     HRM's Q-learning without a second network: the target comes from the same weights, without a gradient.
     """
     best = torch.where(last, following.halt, torch.maximum(following.halt, following.go_on))
-    return best.detach().sigmoid()
+    return _at_least_float32(best).detach().sigmoid()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

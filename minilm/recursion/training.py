@@ -17,7 +17,7 @@ from minilm.data.puzzles import GridPuzzles, PuzzleFamily
 from minilm.recursion.losses import SegmentLoss, segment_loss, value_of_going_on
 from minilm.recursion.model import RecursiveModel, Segment, State
 from minilm.recursion.optimizers import AdamATan2, SignSGD
-from minilm.training import AdamW, ExponentialMovingAverage, TrainingError, clip_gradients, parameter_groups
+from minilm.training import AdamW, ExponentialMovingAverage, TrainingError, autocast, clip_gradients, parameter_groups
 from minilm.training.optimizers import set_rate
 from minilm.training.trainer import Record
 
@@ -42,6 +42,9 @@ class PuzzleTraining(Config):
     clip: float | None = 1.0
     ema: float | None = 0.999  # the average is what is evaluated and saved
     augment: bool = True  # each puzzle comes in a new disguise every time
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # of matrix products; bfloat16 pays where the processor has it
+    )
     evaluate_seconds: float | None = 60.0
     checkpoint_steps: int | None = None
     checkpoint_seconds: float | None = 120.0
@@ -139,8 +142,8 @@ class PuzzleTrainer:
         if not model.config.deep_supervision:
             with torch.no_grad():
                 for _ in range(model.config.segments - 1):
-                    state = model.segment(state, slots.tokens).state
-        segment = model.segment(state, slots.tokens)
+                    state = self._think(state).state
+        segment = self._think(state)
         slots.segments += 1
         slots.state = segment.state.detach()
         must_end = slots.segments >= model.config.segments
@@ -158,6 +161,11 @@ class PuzzleTrainer:
         slots.finished = must_end | (self._halts(segment) & ~self._has_to_stay())
         self.step_number, self.cells = number, self.cells + slots.targets.numel()
         return self._record(loss, rate, norm)
+
+    def _think(self, state: State) -> Segment:
+        """One segment of the puzzles at work, in the run's precision; states stay float32."""
+        with autocast(state.high.device, self.config.precision):
+            return self.model.segment(state, self.slots.tokens)
 
     def _refill(self) -> None:
         """New puzzles, in new disguises, for the slots that are free."""
@@ -178,7 +186,7 @@ class PuzzleTrainer:
         if self.model.config.halting != "q-learning":
             return None
         with torch.no_grad():
-            following = self.model.segment(self.slots.state, self.slots.tokens)
+            following = self._think(self.slots.state)
         return value_of_going_on(following, self.slots.segments + 1 >= self.model.config.segments)
 
     def _halts(self, segment: Segment) -> Tensor:
