@@ -4,9 +4,11 @@ import json
 import random
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from minilm import cli, zoo
+from minilm.config import MoEConfig
 from minilm.data import stories
 from minilm.model import LanguageModel
 from minilm.tokenizer import BPETokenizer
@@ -142,6 +144,22 @@ def test_info_tells_shape_parameters_memory_and_training(run, folder):
     facts = json.loads(run("info", folder, "--json")[1])
     assert facts["parameters"] == model.num_parameters() == sum(facts["parts"].values())
     assert facts["config"]["dim"] == 16
+
+
+def test_info_tells_of_experts(run, tmp_path):
+    tokenizer = BPETokenizer.train(stories.generate("easy", 20), vocab_size=300, special_tokens=["<end>"])
+    moe = {"num_experts": 8, "top_k": 2, "balance": "switch"}
+    config = small_config(tokenizer.vocab_size).replace(feed_forward={"moe": MoEConfig(**moe)})
+    model = LanguageModel(config)
+    model.core.layers[0].feed_forward.usage.copy_(torch.eye(8)[0])
+    model.save(tmp_path / "model", tokenizer)
+    status, output = run("info", tmp_path / "model")
+    assert status == 0
+    words = " ".join(output.split())
+    assert "8 experts, 2 for each token, route token, balance switch; usage in training, CV by layer: 2.65" in words
+    assert "active for a token" in words
+    facts = json.loads(run("info", tmp_path / "model", "--json")[1])
+    assert facts["active_parameters"] == model.num_parameters(active=True) < facts["parameters"]
 
 
 def test_info_shows_a_recorded_model_of_the_zoo_by_its_card(run, monkeypatch):

@@ -197,6 +197,7 @@ def info(model: Annotated[str, MODEL], as_json: AsJson = False) -> None:
         facts = {
             "model": model,
             "parameters": summary.parameters,
+            "active_parameters": summary.parameters - summary.idle_parameters,
             "parts": parts,
             "weight_bytes": summary.weight_bytes,
             "kv_cache_bytes": summary.kv_cache_bytes,
@@ -215,6 +216,8 @@ def info(model: Annotated[str, MODEL], as_json: AsJson = False) -> None:
         f"{config.num_layers} layers, width {config.dim}, {heads}, {config.feed_forward.kind} feed-forward {config.feed_forward.hidden}, "
         f"{config.positions.kind} positions, {config.norm.kind} norms, context {config.context_length} tokens"
     )
+    if config.feed_forward.moe is not None:
+        say(_experts(language_model))
     specials = ", ".join(tokenizer.special_tokens) or "none"
     say(f"tokenizer: {tokenizer.vocab_size:,} tokens, special: {specials}")
     for name, value in record.items():
@@ -224,6 +227,16 @@ def info(model: Annotated[str, MODEL], as_json: AsJson = False) -> None:
     if short in zoo.names() and not Path(model).is_dir() and (card := _card(short)):
         say("")
         say(card)
+
+
+def _experts(model: Any) -> str:
+    """A mixture's router, and how evenly its experts were used while it was trained."""
+    from minilm.moe import moe_report
+
+    moe, report = model.config.feed_forward.moe, moe_report(model)
+    each = "window" if moe.route == "sample" else "token"
+    text = f"{moe.num_experts:,} experts, {moe.chosen} for each {each}, route {moe.route}, balance {moe.balance}"
+    return f"{text}; usage in training, CV by layer: {' '.join(f'{layer.cv:.2f}' for layer in report.layers)}"
 
 
 def _card(name: str) -> str | None:
