@@ -1,13 +1,13 @@
 """What a training run is measured on: text that it does not train on, and samples that show what it writes by now."""
 
-import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from minilm.cli.corpus import Corpus
 from minilm.data import stories
@@ -69,26 +69,33 @@ def measure_tail(tail: Tokens, tokenizer: Tokenizer) -> Evaluate:
     return evaluate
 
 
-def watch_experts(evaluate: Evaluate) -> Evaluate:
-    """The same, and how evenly a mixture's experts are used on the way: `expert_cv`, the mean over layers of the CV of their loads."""
-    from minilm.moe import MixtureOfExperts, coefficient_of_variation
+def watch_experts(evaluate: Evaluate, batches: Sequence[Tensor], padding: int | None = None) -> Evaluate:
+    """The same, and how evenly a mixture uses its experts on these batches: `expert_cv`, the mean over layers of their loads' CV."""
+    from minilm.moe import moe_report
 
     def watched(model: LanguageModel) -> dict[str, float]:
-        layers = [part for part in model.modules() if isinstance(part, MixtureOfExperts)]
-        loads = [torch.zeros(layer.moe.num_experts) for layer in layers]
-
-        def count(layer: nn.Module, *_: object) -> None:
-            number = next(number for number, each in enumerate(layers) if each is layer)
-            if (routing := layers[number].routing) is not None:
-                loads[number] += routing.counts.to(loads[number])
-
-        with contextlib.ExitStack() as watching:
-            for layer in layers:
-                watching.callback(layer.register_forward_hook(count).remove)
-            metrics = evaluate(model)
-        return {**metrics, "expert_cv": coefficient_of_variation(torch.stack(loads)).mean().item()}
+        return {**evaluate(model), "expert_cv": moe_report(model, batches, ignore_id=padding).cv}
 
     return watched
+
+
+def story_batches(tokenizer: Tokenizer, size: str, end: int) -> list[Tensor]:
+    """The stories of `measure_stories` as rows of tokens, filled up with the end token."""
+    rows = [
+        torch.tensor(tokenizer.encode(text)) for text in stories.generate(size, STORIES, seed=1, split="validation")
+    ]
+    return [pad_sequence(rows[start : start + 20], True, end) for start in range(0, STORIES, 20)]
+
+
+def tail_batches(tail: Tokens, model: LanguageModel) -> list[Tensor]:
+    """Windows of the tail side by side, or for a model that reads whole windows as many as it is measured on, spread over it."""
+    length = model.config.context_length
+    windows = torch.from_numpy(tail.astype(np.int64)).unfold(0, length, 1)
+    if reads_whole_window(model):
+        chosen = windows[:: max(1, len(windows) // MOST_WINDOWS)]
+    else:
+        chosen = windows[::length][: MOST_TOKENS // length + 1]
+    return list(chosen.split(64))  # type: ignore[no-untyped-call]
 
 
 def sampler(tokenizer: Tokenizer, prompt: str, seed: int) -> Callable[[LanguageModel], str]:
