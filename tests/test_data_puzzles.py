@@ -384,6 +384,19 @@ def test_sudoku_words_are_judged_by_the_rules():
     assert task.verify(problem, problem.answer.replace("one", "two")).reason == "wrong"
 
 
+def test_an_answer_stands_alone_or_after_one_thought():
+    assert answer_in(" 95\n") == answer_in("<think>7+8=15</think>95") == answer_in("<think></think> 95") == "95"
+    tagged = (
+        "<answer>95</answer>",
+        "95</think>",
+        "<think>a<think>b</think>95",
+        "<THINK>a</THINK>95",
+        "x<think>a</think>95",
+    )
+    for text in (*tagged, "", " ", "<think>95", "<think>95</think>", "<think>a</think>95<think>b</think>"):
+        assert answer_in(text) is None, text
+
+
 @given(st.text(max_size=60))
 @settings(max_examples=150, deadline=None)
 def test_no_text_makes_a_verifier_raise(text):
