@@ -88,7 +88,7 @@ def test_sft_leaves_a_model_that_takes_turns(run, here, bases):
 def test_sft_then_dpo(run, here):
     works(run, "sft", "chat", "instructions:easy:40", 1, "assistant")
     said = works(run, "dpo", "assistant", "preferences:easy:40", 1, "friend", "--learning-rate", 0.003, "--beta", 0.5)
-    assert "40 pairs, 10 held out" in said
+    assert "40 pairs, 10 held out, of which no judge can get more than" in said
     last = read_curve(here / "friend/curve.csv")[-1]
     assert 0 < last["preference_accuracy"] <= 1
     assert last["reward_margin"] > 0
@@ -161,7 +161,7 @@ def test_bad_lines_are_refused_by_number_or_skipped_as_asked(run, here):
     write(here / "bad.jsonl", good[0], "nonsense", *good[1:], {"messages": []}, chat("long " * 200, "yes"))
     status, said = run("sft", "chat", "bad.jsonl", 1, "out", *QUICK)
     assert status == 1
-    assert "'bad.jsonl': 2 of 8 lines can't be used: line 2: it is not JSON" in said
+    assert "'bad.jsonl': 3 of 8 lines can't be used: line 2: it is not JSON" in said
     assert "Mend them, or leave them out with --on-error skip." in said
     assert not (here / "out").exists()
     said = works(run, "sft", "chat", "bad.jsonl", 1, "out", "--on-error", "skip", "--held-out", 0)
@@ -248,6 +248,7 @@ def test_a_resumed_run_is_the_command_it_was(run, here):
         (("dpo", "chat", "preferences:easy:9", 1, "out", "--beta", 0), "it must be above 0"),
         (("dpo", "chat", "preferences:easy:9", 1, "out", "--loss", "ppo"), "expected one of"),
         (("sft", "chat", "instructions:easy:9", "out"), "missing"),
+        (("sft", "chat", "instructions:easy:9", 1, "out", "--prompt", "cat " * 300), "no room for an answer"),
         (("sft", "chat", "instructions:easy:9", 1, "out", "--context", "20"), "the model sees 20 at once"),
     ],
 )

@@ -182,7 +182,9 @@ def _pairs(
     options = _options(run, out, model, tokenizer, data.prompt, config)
     evaluate = tuning_data.measure_pairs(held_out, preference) if held_out else None
     if not quiet:
-        say(f"Data: {len(data.training):,} pairs, {len(data.held_out):,} held out.")
+        best = tuning_data.best_accuracy(run.data.text)
+        limit = f", of which no judge can get more than {best:.1%} right" if best else ""
+        say(f"Data: {len(data.training):,} pairs, {len(data.held_out):,} held out{limit}.")
         _describe(run, model, config, "pairs")
     return PreferenceTrainer(model, training, config, preference, evaluate=evaluate, **options)
 
@@ -198,6 +200,10 @@ def _options(
     """What every trainer here gets; the model gets its adapters."""
     if run.machine.prompt:
         prompt = [{"role": "user", "content": run.machine.prompt}]
+        if len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True)) >= model.config.context_length:
+            raise RunError(
+                "--prompt fills the model's context, so there is no room for an answer: ask something shorter."
+            )
     options: dict[str, Any] = {
         "out": out,
         "sample": tuning_data.sampler(tokenizer, prompt, config.seed),

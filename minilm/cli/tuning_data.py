@@ -10,7 +10,7 @@ from torch import Tensor
 
 from minilm.cli.run_file import ChatConfig, RunConfig
 from minilm.cli.runs import RunError
-from minilm.data import conversations
+from minilm.data import conversations, preferences, stories
 from minilm.data.conversations import BadLine, Chat, Comparison, Messages, RecordError, Records
 from minilm.finetuning import (
     Example,
@@ -79,24 +79,22 @@ def _data(
     training: list[tuple[Record, Encoded]]
     bad: list[BadLine]
     try:
-        found: Records[Record] = read(source, on_error)
-        training, bad = _encode(found.records, encode, room)
-        bad = sorted([*found.bad, *bad], key=lambda each: each.line)
-        if bad and (on_error == "refuse" or not training):
-            raise RecordError(conversations.complain(name, bad, len(found) + len(found.bad)), bad)
-        if conversations.is_generated(name):
-            held_out = _encode(read(_validation(name), "skip").records, encode, room)[0]
-        else:
-            training, held_out = _split(training, run.data.held_out)
+        found: Records[Record] = read(source, "skip")  # so that all that is wrong is said at once
     except RecordError as error:
-        advice = ". Mend them, or leave them out with --on-error skip." if error.bad and on_error == "refuse" else ""
-        raise RunError(f"{str(error).replace(repr(source), repr(name))}{advice}") from None
+        raise RunError(f"{str(error).replace(repr(source), repr(name))}.") from None
+    training, bad = _encode(found.records, encode, room)
+    bad = sorted([*found.bad, *bad], key=lambda each: each.line)
+    complaint = conversations.complain(name, bad, len(found) + len(found.bad))
+    if bad and not training:
+        raise RunError(f"{complaint}.")
+    if bad and on_error == "refuse":
+        raise RunError(f"{complaint}. Mend them, or leave them out with --on-error skip.")
     if bad:
-        notice(f"{conversations.complain(name, bad, len(found) + len(found.bad))}. They are left out.")
-    if not training:
-        raise RunError(
-            f"{name!r}: all of its {len(held_out)} records are held out: give more, or a smaller --held-out."
-        )
+        notice(f"{complaint}. They are left out.")
+    if conversations.is_generated(name):
+        held_out = _encode(read(_validation(name), "skip").records, encode, room)[0]
+    else:
+        training, held_out = _split(training, run.data.held_out)
     if not held_out and run.data.held_out:
         notice("There are too few records to hold some out, so nothing tells learning from memorising.")
     shown = (held_out or training)[0][0]
@@ -137,9 +135,18 @@ def _encode(
 
 def _validation(name: str) -> str:
     """The name of the records that a generated set is measured on: those of its validation split, or of test if that is trained on."""
-    kind, size, *rest = [*name.split(":"), "easy"][: max(2, len(name.split(":")))]
-    split = "test" if rest[1:] == ["validation"] else "validation"
-    return f"{kind}:{size}:{GENERATED_HELD_OUT}:{split}"
+    parts = dict(zip(("kind", "size", "number", "split"), name.split(":"), strict=False))
+    split = "test" if parts.get("split") == "validation" else "validation"
+    return f"{parts['kind']}:{parts.get('size', 'easy')}:{GENERATED_HELD_OUT}:{split}"
+
+
+def best_accuracy(name: str) -> float | None:
+    """How many of the held-out labels the best judge of all agrees with, in the mean; None where nobody knows."""
+    if not conversations.is_generated(name):
+        return None
+    _, size, _, split = _validation(name).split(":")
+    known = next(each for each in stories.SPLITS if each == split)
+    return preferences.best_accuracy(preferences.preferences(size, GENERATED_HELD_OUT, split=known))
 
 
 # ------------------------------------------------------------------------------------------------------------ measuring
