@@ -29,6 +29,7 @@ from minilm.recursion import (
     trm_mlp,
 )
 from minilm.recursion.losses import value_of_going_on
+from minilm.recursion.presets import count_parameters
 
 
 def tiny(**changes):
@@ -67,8 +68,16 @@ def some_puzzles(batch=3, side=4, vocab=5):
 def test_published_counts(config, parameters, depth):
     with torch.device("meta"):
         model = RecursiveModel(config)
-    assert model.num_parameters() == parameters
+    assert model.num_parameters() == count_parameters(config) == parameters
     assert config.depth == depth
+
+
+@pytest.mark.parametrize("name", ["trm", "hrm", "trm-mlp", "plain"])
+@pytest.mark.parametrize("puzzles", ["sudoku-6", "maze-7"])
+def test_counting_by_arithmetic_is_counting(name, puzzles):
+    for positions in ("grid", "learned", "rotary"):
+        config = small(name, puzzle_family(puzzles), positions=positions, dim=16)
+        assert RecursiveModel(config).num_parameters() == count_parameters(config)
 
 
 def test_one_block_of_the_published_size():
@@ -212,6 +221,11 @@ def test_a_plain_model_passes_once_and_never_changes_its_mind():
     torch.testing.assert_close(first.logits, model.head(x))
     compute = plain_twin(recursive.config, "compute")
     assert compute.depth == recursive.config.depth == 16
+    deep = plain_twin(recursive.config, "parameters", layers=8)
+    assert (deep.layers, deep.dim) == (8, 32)
+    assert 0.5 < RecursiveModel(deep).num_parameters() / recursive.num_parameters() <= 1
+    with pytest.raises(ValueError, match="do not fit"):
+        plain_twin(recursive.config, "parameters", layers=500)
 
 
 def test_what_does_not_fit_is_refused_with_its_value():
@@ -228,7 +242,7 @@ def test_what_does_not_fit_is_refused_with_its_value():
             tiny(**changes)
     with pytest.raises(ValueError, match="16"):
         tiny().segment(tiny().begin(2), torch.zeros(2, 81, dtype=torch.int64))
-    with pytest.raises(ValueError, match="trm, hrm"):
+    with pytest.raises(ValueError, match="hrm, trm, trm-mlp or plain"):
         small("gru", puzzle_family("sudoku-4"))
 
 

@@ -20,7 +20,8 @@ class RecursionConfig(Config):
         high_cycles times: low_cycles times low <- network(low, high + puzzle), then high <- network(high, low)
 
     and a puzzle is thought about for several segments, each going on from the states that the last one left. An ablation is
-    another value here; `minilm.recursion.presets` has the published ones.
+    another value here; `minilm.recursion.presets` has the published ones. Cycles and segments change no weight, so a trained
+    model can think longer: `RecursiveModel(config.replace(low_cycles=9)).load_weights(model.weights())`.
     """
 
     vocab_size: int  # tokens of a cell, the blank included

@@ -53,41 +53,70 @@ def trm_mlp(vocab_size: int = 11, side: int = 9, **changes: Any) -> RecursionCon
 
 
 PUBLISHED = {"hrm": hrm, "trm": trm, "trm-mlp": trm_mlp}
-SMALL: dict[str, dict[str, Any]] = {
-    "hrm": {"layers": 2},
-    "trm": {},
-    "trm-mlp": {"mixer": "mlp", "positions": "learned"},
-}
 
 
 def small(name: str, family: PuzzleFamily, **changes: Any) -> RecursionConfig:
     """A member for two processor cores and a family of puzzles: "trm", "hrm", "trm-mlp", or "plain" with TRM's parameters.
 
-    They differ from each other as the published ones do. Cells know their row, column and box; there is no prefix.
+    They differ from each other as the published ones do; all have two cycles, the usual softmax and no prefix, and cells know their
+    row, column and box.
     """
-    rows, columns = family.box if family.box[0] > 1 else (1, 1)
-    shape: dict[str, Any] = {"vocab_size": family.vocab_size, "side": family.side}
-    shape |= {"box_rows": rows, "box_columns": columns, "positions": "grid", "multiple_of": 32}
-    size: dict[str, Any] = {"dim": 64 if family.side <= 4 else 96, "num_heads": 4, "segments": 8}
     if name == "plain":
         return plain_twin(small("trm", family), "parameters").replace(**changes)
     if name not in PUBLISHED:
-        raise ValueError(f"no model {name!r}: choose trm, hrm, trm-mlp or plain")
+        raise ValueError(f"no model {name!r}: choose {', '.join(PUBLISHED)} or plain")
     published = PUBLISHED[name]()
-    idea = {
-        key: getattr(published, key)
-        for key in ("shared", "gradient", "mixer", "loss", "halting", "layers", "high_cycles")
-    }
-    idea |= {"low_cycles": 2 if name == "hrm" else 3, "high_cycles": 2, "loss": "softmax"}
-    return RecursionConfig(**{**shape, **size, **idea, **SMALL[name], **changes})
+    rows, columns = family.box if family.box[0] > 1 else (1, 1)  # boxes of one row say no more than the row
+    config = RecursionConfig(
+        vocab_size=family.vocab_size,
+        side=family.side,
+        box_rows=rows,
+        box_columns=columns,
+        dim=64 if family.side <= 4 else 96,
+        num_heads=4,
+        layers=2,
+        shared=published.shared,
+        high_cycles=2,
+        low_cycles=2 if name == "hrm" else 3,
+        gradient=published.gradient,
+        mixer=published.mixer,
+        positions="grid",
+        multiple_of=32,
+        halting=published.halting,
+        segments=8,
+    )
+    return config.replace(**changes)
 
 
-def plain_twin(config: RecursionConfig, equal: Literal["parameters", "compute"]) -> RecursionConfig:
-    """The plain transformer to compare with: the same blocks, passed through once, from the puzzle straight to the answer.
+def plain_twin(
+    config: RecursionConfig, equal: Literal["parameters", "compute"], layers: int | None = None
+) -> RecursionConfig:
+    """The plain transformer to compare with: the same kind of blocks, passed through once, from the puzzle straight to the answer.
 
-    Of equal parameters: as many blocks as the recursive model has of its own. Of equal compute: as many as it passes through in
-    one segment, which is `config.high_cycles * (low_cycles + 1)` (with two networks half of that) times the parameters.
+    Of equal parameters: as many blocks as the recursive model has of its own, or `layers` narrower ones, as wide as they can be
+    without having more parameters. Of equal compute: as many blocks as the recursive model passes through in one segment, 8 times as
+    many parameters for the small TRM.
     """
     own = config.layers * (1 if config.shared else 2)
-    layers = own if equal == "parameters" else config.depth
-    return config.replace(kind="plain", layers=layers, shared=True, halting="none", segments=1)
+    twin = config.replace(kind="plain", shared=True, halting="none", segments=1)
+    if equal == "compute":
+        return twin.replace(layers=config.depth)
+    if layers is None or layers == own:
+        return twin.replace(layers=own)
+    allowed, step = count_parameters(config), 2 * config.num_heads  # heads of even width, for rotary positions
+    widths = range(step, config.dim * own + 1, step)
+    fitting = [dim for dim in widths if count_parameters(twin.replace(layers=layers, dim=dim)) <= allowed]
+    if not fitting:
+        raise ValueError(f"{layers} blocks do not fit into {allowed:,} parameters: choose fewer")
+    return twin.replace(layers=layers, dim=max(fitting))
+
+
+def count_parameters(config: RecursionConfig) -> int:
+    """What `RecursiveModel(config).num_parameters()` will be, by arithmetic."""
+    dim, side = config.dim, config.side
+    mixer = 4 * dim**2 if config.mixer == "attention" else 3 * config.length * config.mixer_hidden
+    blocks = config.layers * (1 if config.shared else 2) * (mixer + 3 * dim * config.hidden)
+    boxes = side**2 // (config.box_rows * config.box_columns)
+    places = {"rotary": 0, "learned": config.cells, "grid": 2 * side + (boxes if boxes < side**2 else 0)}
+    tables = config.vocab_size + places[config.positions]
+    return blocks + dim * (tables + config.vocab_size) + 2 * (dim + 1)  # the head, and the halting head
