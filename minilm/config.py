@@ -275,19 +275,14 @@ class MoEConfig(Config):
     route: RouteKind = "token"
     # softmax: over all experts, then choose; softmax-chosen: choose, then softmax over the chosen; sigmoid: each by itself
     scoring: ScoringKind = "softmax"
-    normalize: bool = (
-        False  # the chosen experts' weights are made to sum to 1; with one expert that leaves nothing to learn
-    )
+    normalize: bool = False  # the chosen experts' weights are made to sum to 1; of one expert, nothing is left to learn
     noise: float = 0.0  # on the logits while training; plain: its deviation; learned: a factor on a learned one
     noise_kind: NoiseKind = "plain"
-    capacity_factor: float | None = (
-        None  # an expert takes at most this many times its even share; None: as many as come
-    )
+    capacity_factor: float | None = None  # an expert serves at most this many times its even share; None: all who come
     overflow: OverflowKind = "next"  # whom a full expert refuses goes to the next best, or goes without
     shared_hidden: int | None = None  # the width of one more expert, which every token passes through
-    balance: BalanceKind = (
-        "none"  # switch, importance: a loss; bias: choose by scores plus a bias that evens the load out
-    )
+    # switch, importance: a loss; bias: the choice goes by score plus a bias that evens the load out (DeepSeek-V3)
+    balance: BalanceKind = "none"
     balance_weight: float = 0.01  # of the balance loss
     balance_rate: float = 0.001  # how far a bias moves at each step
     z_loss: float = 0.0  # weight of the mean squared logsumexp of the logits

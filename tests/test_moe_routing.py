@@ -279,7 +279,7 @@ class TestNoise:
 class TestBias:
     def test_it_moves_towards_the_neglected_by_a_fixed_step(self) -> None:
         router = TokenRouter(4, MoEConfig(4, balance="bias", balance_rate=0.01, scoring="sigmoid"))
-        router.update_bias(torch.tensor([10.0, 2.0, 0.0, 4.0]))  # mean 4
+        router.update_bias(torch.tensor([10, 2, 0, 4]))  # mean 4
         assert router.balance_bias is not None
         torch.testing.assert_close(router.balance_bias, torch.tensor([-0.01, 0.01, 0.01, 0.0]))
         assert not router.balance_bias.requires_grad

@@ -48,7 +48,7 @@ class MixtureOfExperts(nn.Module):
             self.shared_expert = SwiGLU(dim, moe.shared_hidden, activation=activation, bias=bias)
         self.dispatch = dispatch_sorted
         self.register_buffer("usage", torch.full((moe.num_experts,), 1 / moe.num_experts))
-        self.register_buffer("demand", torch.zeros(moe.num_experts), persistent=False)  # since the last step
+        self.register_buffer("demand", torch.zeros(moe.num_experts, dtype=torch.long), persistent=False)  # since a step
         self._routing: Routing | None = None
 
     def forward(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from minilm.config import MoEConfig
@@ -61,11 +61,11 @@ class Router(nn.Module):
         )
 
     @torch.no_grad()
-    def update_bias(self, demand: Float[Tensor, "experts"]) -> None:
+    def update_bias(self, demand: Int[Tensor, "experts"]) -> None:
         """Up by `balance_rate` for an expert that fewer than average wanted, down for one that more did."""
         if self.balance_bias is not None:
-            demand = demand.to(self.balance_bias)
-            self.balance_bias += self.moe.balance_rate * (demand.mean() - demand).sign()
+            missing = demand.double().mean() - demand
+            self.balance_bias += self.moe.balance_rate * missing.sign().to(self.balance_bias.dtype)
 
 
 class TokenRouter(Router):
