@@ -376,9 +376,8 @@ class FeedForwardConfig(Config):
     activation: ActivationKind = "silu"
     bias: bool = False
     shared: bool = False  # one feed-forward for all layers (Super Tiny Language Models)
-    moe: MoEConfig | None = (
-        None  # many of them, and `hidden` is the width of one expert (product-key: of the shared one)
-    )
+    # many of them in the place of one: then `hidden` is the width of one expert (product-key: of the shared one)
+    moe: MoEConfig | None = None
 
     def validate(self) -> None:
         """Check the width, and what experts can be."""
