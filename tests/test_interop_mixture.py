@@ -17,6 +17,7 @@ from minilm.interop import (
     to_transformers,
 )
 from minilm.model import LanguageModel
+from minilm.presets import config as preset
 from tests.oracles import small_config
 from tests.test_interop import random_llama, scrambled, some_ids
 
@@ -99,8 +100,11 @@ class TestEquality:
         with torch.no_grad():
             torch.testing.assert_close(theirs(ids).logits, ours(ids), atol=1e-5, rtol=1e-5)
 
-    def test_folders(self, tmp_path: Path) -> None:
-        ours = scrambled(LanguageModel(tiny()), 0)
+    @pytest.mark.parametrize("name", ["mixtral-tiny", "qwen3-moe-tiny"])
+    def test_presets_open_in_transformers(self, name: str, tmp_path: Path) -> None:
+        dim = 8 * preset(name).attention.num_heads
+        config = preset(name, vocab_size=40, dim=dim, num_layers=2, feed_forward={"hidden": 16})
+        ours = scrambled(LanguageModel(config), 0)
         save_transformers(ours, tmp_path)
         theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
         ids = some_ids(40, 12, 0)

@@ -83,7 +83,7 @@ def neuron_experts_fast(
     activation: Callable[[Tensor], Tensor] = F.silu,
 ) -> Float[Tensor, "tokens dim"]:
     """The same without copying a row, forward or backward: both halves are PyTorch's `embedding_bag` or its gradient."""
-    read: Tensor = _ChosenDots.apply(x, down, chosen)
+    read: Tensor = _ChosenDots.apply(x, down, chosen)  # type: ignore[no-untyped-call]
     return F.embedding_bag(chosen, up, per_sample_weights=weights * activation(read), mode="sum")
 
 
@@ -105,7 +105,7 @@ class _ChosenDots(torch.autograd.Function):
         return dots
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, table, chosen = ctx.saved_tensors
         for_x = for_table = None
