@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from experiments import recursion
 from minilm.data.puzzles import GridPuzzles, puzzle_family
 from minilm.recursion import PuzzleTrainer, PuzzleTraining, RecursiveModel, evaluate, small
 from minilm.recursion import run as runs
@@ -305,3 +306,14 @@ def test_validation_and_test_puzzles_are_other_classes_than_those_trained_on(tmp
     assert not keys[0] & keys[1]
     assert not keys[0] & keys[2]
     assert not keys[1] & keys[2]
+
+
+def test_the_long_runs_are_settings_of_the_family():
+    for name, (_, _, _, changes) in recursion.RUNS.items():
+        config = recursion.config_of(name, seed=2)
+        assert config.training.seconds == 60 * recursion.RUNS[name][2]
+        assert all(change in recursion.command_of(name) for change in changes)
+    base = recursion.config_of("ablation-as-it-is")
+    others = [recursion.config_of(f"ablation-{name.replace(' ', '-')}") for name in recursion.ABLATIONS]
+    assert len({config.to_json() for config in others}) == len(others)  # each changes something
+    assert base.model == recursion.config_of("sudoku-6").model

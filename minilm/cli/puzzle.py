@@ -1,9 +1,8 @@
 """The command `minilm puzzle`: train a recursive solver, go on with one, test one on puzzles that it cannot have seen."""
 
-import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
 
@@ -100,16 +99,17 @@ def settings(puzzles: str, name: str, changes: list[str], wanted: dict[str, Any]
     length = {"steps": wanted["steps"]} if wanted["steps"] else {"seconds": 60 * (wanted["minutes"] or 10.0)}
     shape = {"dim": wanted["dim"]} if wanted["dim"] else {}
     training = length | {"seed": wanted["seed"]}
-    tables = {
-        field.name: table
+    known = {
+        name: (table, hint)
         for owner, table in ((PuzzleTraining, training), (RecursionConfig, shape))
-        for field in dataclasses.fields(owner)
+        for name, hint in get_type_hints(owner).items()
     }
     for each in changes:
         key, sign, value = each.partition("=")
-        if not sign or key not in tables:
-            raise ValueError(f"--set {each}: write NAME=VALUE with one of {', '.join(sorted(tables))}")
-        tables[key][key] = read_value(value)
+        if not sign or key not in known:
+            raise ValueError(f"--set {each}: write NAME=VALUE with one of {', '.join(sorted(known))}")
+        table, hint = known[key]
+        table[key] = value if get_origin(hint) is Literal else read_value(value)
     return PuzzleRun(
         puzzles=family.name,
         train_puzzles=wanted["count"] or TRAIN_PUZZLES.get(family.side, MANY),
