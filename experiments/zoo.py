@@ -3,6 +3,8 @@
 python -m experiments.zoo story OUT          print the figures of the run in OUT
 python -m experiments.zoo story              the same of the model that ships
 python -m experiments.zoo story OUT --keep   and store figures, curve and, for models that ship, weights in minilm/zoo/story
+python -m experiments.zoo moe-bilingual OUT --twin TWIN --keep     and the curve of its twin, which `minilm pretrain --config
+                                             minilm/zoo/moe-bilingual/twin.toml TWIN` trained
 """
 
 import argparse
@@ -15,19 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from experiments.moe_shared import count_choices, held_out_batches
 from minilm import zoo
 from minilm.data import corpora, stories
 from minilm.evaluation import GrammarReport, evaluate_texts, off_grammar_share, story_report
 from minilm.generation import ConfidenceStop, Sampling, Writer
 from minilm.model import LanguageModel
 from minilm.model.files import CONFIG, TOKENIZER, WEIGHTS
+from minilm.moe import coefficient_of_variation, usage_entropy
 from minilm.tokenizer import BPETokenizer
+from minilm.training import Batch
 
 Figures = dict[str, Any]
-SHIPS = ("story",)
-SIZES = {"story": "medium", "story-recall": "easy"}
+SHIPS = ("moe-bilingual", "story")
+SIZES = {"story": "medium", "story-recall": "easy", "moe-bilingual": "easy+french", "moe-sample": "easy"}
 EXTRACTS = {
     "dlib-char": 14_640,
     "causal-char": 14_640,
@@ -42,6 +48,7 @@ def main() -> None:
     parser.add_argument("out", nargs="?", type=Path)
     parser.add_argument("--stories", type=int, default=1000, help="held-out stories to measure on")
     parser.add_argument("--texts", type=int, default=300, help="texts to write")
+    parser.add_argument("--twin", type=Path, help="the folder of its twin's run, whose curve is kept")
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
     if given.keep and given.out is None:
@@ -50,6 +57,10 @@ def main() -> None:
     if given.keep and given.name in SHIPS:
         ship(folder, zoo.path(given.name))
         folder = zoo.path(given.name)  # what is measured is what ships: half precision
+    if given.keep:
+        shutil.copyfile(given.out / "curve.csv", zoo.path(given.name) / zoo.CURVE)
+        if given.twin is not None:
+            shutil.copyfile(given.twin / "curve.csv", zoo.path(given.name) / zoo.TWIN_CURVE)
     model, tokenizer = LanguageModel.load(folder).float().eval(), BPETokenizer.load(folder / TOKENIZER)
     found = {
         "parameters": model.num_parameters(),
@@ -59,7 +70,6 @@ def main() -> None:
     print(json.dumps(found, indent=2))
     if given.keep:
         (zoo.path(given.name) / zoo.FIGURES).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        shutil.copyfile(given.out / "curve.csv", zoo.path(given.name) / zoo.CURVE)
         if given.name == "slim-docs":
             plot_thresholds(zoo.path(given.name) / "threshold.svg")
 
@@ -234,6 +244,72 @@ def plot_thresholds(file: Path) -> None:
     figure.savefig(file, metadata={"Date": None, "Title": "Tokens written against the confidence threshold"})
 
 
+# -------------------------------------------------------------------------------------------------- mixtures of experts
+
+
+def measure_bilingual(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """Distance to the floor on test stories of both languages, and how evenly the experts are used on them."""
+    size = SIZES[given.name]
+    texts = test_stories(size, given.stories)
+    report = story_report(model, tokenizer, texts, size)
+    found: Figures = {
+        "active_parameters": model.num_parameters(active=True),
+        "stories": report.stories,
+        "floor_bits": round(report.floor_bits, 2),
+        "bits": round(report.bits, 2),
+        "excess_nats": round(report.excess, 2),
+        "excess_error": round(report.error, 2),
+    }
+    documents = [tokenizer.encode(text) for text in texts]
+    batches = held_out_batches(documents, tokenizer.special_tokens["<end>"])
+    return found | experts_in(model, batches) | twin_of(given.name)
+
+
+@torch.no_grad()
+def measure_sample_routed(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """Loss on the token after each window of test stories, and how evenly the experts are used on these windows."""
+    size, width, end = SIZES[given.name], model.config.context_length, tokenizer.special_tokens["<end>"]
+    texts = test_stories(size, given.stories)
+    row = torch.tensor([token for text in texts for token in (*tokenizer.encode(text), end)])
+    windows, targets = row[:-1].unfold(0, width, 1), row[width:]
+    batches = [Batch(ids, after[:, None]) for ids, after in zip(windows.split(256), targets.split(256), strict=True)]
+    logits = torch.cat([model(batch.ids)[:, -1] for batch in batches])
+    losses = F.cross_entropy(logits, targets, reduction="none").double()
+    floor = sum(map(stories.grammar(size).bits, texts)) * math.log(2) / len(row)
+    found: Figures = {
+        "active_parameters": model.num_parameters(active=True),
+        "parameters_by_dlib": model.num_parameters("dlib"),
+        "stories": len(texts),
+        "windows": len(targets),
+        "loss": round(losses.mean().item(), 3),
+        "loss_error": round(losses.std().item() / len(losses) ** 0.5, 3),
+        "floor_loss": round(floor, 3),
+        "accuracy": round((logits.argmax(dim=-1) == targets).double().mean().item(), 3),
+    }
+    return found | experts_in(model, batches) | twin_of(given.name)
+
+
+def experts_in(model: LanguageModel, batches: list[Batch]) -> Figures:
+    """Per layer: each expert's share of the choices, their CV, their entropy in nats (ln E where even)."""
+    counts = count_choices(model, batches)
+    shares = counts / counts.sum(dim=-1, keepdim=True)
+    layers = zip(
+        shares.tolist(), coefficient_of_variation(counts).tolist(), usage_entropy(counts).tolist(), strict=True
+    )
+    return {
+        "layers": [
+            {"usage": [round(each, 3) for each in usage], "cv": round(cv, 3), "entropy": round(entropy, 3)}
+            for usage, cv, entropy in layers
+        ]
+    }
+
+
+def twin_of(name: str) -> Figures:
+    """Where the unbalanced twin's curve ends: the mean CV over layers on held-out text, beside the model's own."""
+    last = {kind: zoo.curve(name, twin=twin)[-1]["expert_cv"] for kind, twin in (("balanced", False), ("twin", True))}
+    return {"cv_at_the_end": {kind: round(cv, 3) for kind, cv in last.items()}}
+
+
 Measure = Callable[[LanguageModel, BPETokenizer, argparse.Namespace], Figures]
 MEASURES: dict[str, Measure] = {
     "story": measure_story,
@@ -244,6 +320,8 @@ MEASURES: dict[str, Measure] = {
     "mnemos": measure_mnemos,
     "slim": measure_slim,
     "slim-docs": measure_slim,
+    "moe-bilingual": measure_bilingual,
+    "moe-sample": measure_sample_routed,
 }
 
 

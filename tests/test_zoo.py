@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from experiments.moe_shared import count_choices, held_out_batches
 from minilm import zoo
 from minilm.cli import run_file, runs
 from minilm.data import stories
@@ -16,7 +17,7 @@ from minilm.evaluation import story_report
 from minilm.generation import Sampling, Writer
 from minilm.model import LanguageModel
 
-SHIPPED = ("story",)
+SHIPPED = ("moe-bilingual", "story")
 RECORDED = ("causal-char", "dlib-bpe", "dlib-char", "mnemos", "slim", "slim-docs", "story-recall")
 BUDGET = 10 * 2**20  # of a wheel that stays under 15 MB with everything
 
@@ -49,7 +50,8 @@ def test_names():
 def test_only_text_of_ours_ships():
     # A model that learned a text by heart is that text: its weights may never be here.
     assert sorted(path.parent.name for path in zoo.FOLDER.rglob("*.safetensors")) == list(SHIPPED)
-    assert run_file.read_table("zoo:story")["data"]["text"].startswith("stories:")
+    for name in SHIPPED:
+        assert run_file.read_table(f"zoo:{name}")["data"]["text"].startswith("stories:")
 
 
 def test_the_zoo_is_small():
@@ -107,6 +109,43 @@ def test_story_is_as_good_as_its_card_says():
     figures = zoo.figures("story")
     report = story_report(*zoo.load("story"), stories.generate("medium", 40, seed=5, split="test"))
     assert abs(report.excess - figures["excess_nats"]) < 4 * math.hypot(report.error, figures["excess_error"])
+
+
+@pytest.mark.parametrize("name", zoo.twins())
+def test_experts_are_in_balance_on_held_out_text_and_those_of_the_twin_are_not(name):
+    figures = zoo.figures(name)
+    assert all(layer["cv"] < 0.3 for layer in figures["layers"])
+    for layer in figures["layers"]:
+        assert sum(layer["usage"]) == pytest.approx(1, abs=0.01)
+    own, twin = (zoo.curve(name, twin=twin) for twin in (False, True))
+    assert [row["step"] for row in own] == [row["step"] for row in twin]
+    assert own[-1]["expert_cv"] < 0.3 < twin[-1]["expert_cv"]
+
+
+@pytest.mark.parametrize("name", zoo.twins())
+def test_a_twin_lacks_the_balance_and_nothing_else(name):
+    own, twin = run_file.read_table(zoo.recipe(name)), run_file.read_table(zoo.path(name) / zoo.TWIN)
+    mixture, other = (table["model"]["feed_forward"].pop("moe", {}) for table in (own, twin))
+    assert own == twin
+    assert set(mixture) - set(other) == {"balance", "balance_weight"}
+    assert all(mixture[key] == value for key, value in other.items())
+
+
+def test_the_mixture_that_ships_is_as_balanced_as_its_card_says():
+    model, tokenizer = zoo.load("moe-bilingual")
+    figures = zoo.figures("moe-bilingual")
+    texts = stories.generate("easy+french", 60, seed=5, split="test")
+    report = story_report(model, tokenizer, texts, "easy+french")
+    assert abs(report.excess - figures["excess_nats"]) < 4 * math.hypot(report.error, figures["excess_error"])
+    counts = count_choices(model, held_out_batches([tokenizer.encode(text) for text in texts], 0))
+    for layer, share in zip(figures["layers"], counts / counts.sum(dim=-1, keepdim=True), strict=True):
+        assert share.tolist() == pytest.approx(layer["usage"], abs=0.02)
+
+
+def test_a_model_without_a_twin_says_who_has_one():
+    assert zoo.twins() == ("moe-bilingual",)
+    with pytest.raises(ValueError, match="'story' has no twin: those that have are moe-bilingual"):
+        zoo.curve("story", twin=True)
 
 
 def test_story_writes_a_story():
