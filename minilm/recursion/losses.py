@@ -74,9 +74,10 @@ def segment_loss(
 
 
 def value_of_going_on(following: Segment, last: Bool[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-    """What going on is worth, by the segment that follows: its better choice, or its halting value where it must be the last.
+    """What going on is worth, by the segment that follows: the better of stopping and going on there.
 
-    HRM's Q-learning without a second network: the target comes from the same weights, without a gradient.
+    For puzzles that have had their `last` segment only stopping counts. This is HRM's Q-learning, without a second network: the
+    target comes from the same weights, without a gradient.
     """
     best = torch.where(last, following.halt, torch.maximum(following.halt, following.go_on))
     return _at_least_float32(best).detach().sigmoid()

@@ -187,7 +187,7 @@ class PuzzleTrainer:
             return None
         with torch.no_grad():
             following = self._think(self.slots.state)
-        return value_of_going_on(following, self.slots.segments + 1 >= self.model.config.segments)
+        return value_of_going_on(following, must_end)
 
     def _halts(self, segment: Segment) -> Tensor:
         """Who wants to stop."""
