@@ -243,6 +243,8 @@ def test_models_that_would_see_across_are_not_packed(tokenizer):
     assert why_not_packed(config) is None
     assert "sinks" in (why_not_packed(config.replace(attention={"window": 8, "sinks": 2})) or "")
     assert "prefix" in (why_not_packed(config.replace(attention={"prefix": 2})) or "")
+    mixture = {"num_experts": 4, "route": "sample"}
+    assert "mixture" in (why_not_packed(config.replace(feed_forward={"moe": mixture})) or "")
     assert "norm" in (why_not_packed(config.replace(norm={"kind": "whole-sample"})) or "")
 
 

@@ -199,6 +199,9 @@ def test_mismatched_answers_follow_another_prompt(tokenizer, model):
     assert "cat<|im_end|>" in said[0]
     assert "There was a dog.<|im_end|>" in said[0]
     assert [t for t in third[0].targets if t != IGNORE] == [t for t in pairs[1].chosen.targets if t != IGNORE]
+    long = encode_pair(tokenizer, [{"role": "user", "content": "cat " * 9}], "a", "b")
+    batches = PreferenceBatches([long, *pairs], 3, model, mismatched=True)
+    assert max(map(len, batches.columns[2])) <= max(map(len, [long, *pairs]))  # so it fits where the pairs fit
 
 
 @pytest.mark.parametrize("loss", ["dpo", "ipo", "kto"])

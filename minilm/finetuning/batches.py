@@ -33,10 +33,10 @@ class PackedBatch(Batch):
 
 
 class ExampleBatches:
-    """What batches of examples have in common: epochs, an order of their own for each, and where in them a run stands.
+    """What batches of examples have in common: epochs, an order of its own for each, and where in them a run stands.
 
-    `groups` are the rows of examples that share a batch, found once; an epoch visits every group once, in an order drawn from
-    (seed, epoch). A subclass says how a group becomes a batch.
+    An epoch visits every example once, in an order drawn from (seed, epoch). A subclass says how examples become a batch, and
+    may say which share one. `checksum` changes with the examples, so that a run goes on with no others.
     """
 
     def __init__(self, examples: Sequence[Any], batch_size: int, seed: int, checksum: int) -> None:
@@ -108,6 +108,8 @@ class ChatBatches(ExampleBatches):
     def __init__(self, examples: Iterable[Example], batch_size: int, seed: int = 0, *, bucket: int = 20) -> None:
         listed = list(examples)
         super().__init__(listed, batch_size, seed, checksum(listed))
+        if bucket < 1:
+            raise ValueError(f"bucket = {bucket}: it must be at least 1")
         self.bucket = bucket
 
     def plan(self, random: np.random.Generator) -> list[list[int]]:
@@ -126,6 +128,9 @@ class ChatBatches(ExampleBatches):
         """The conversations as padded rows."""
         return Batch(*padded([self.examples[i] for i in chosen]))
 
+    def _identity(self) -> dict[str, Any]:
+        return {**super()._identity(), "bucket": self.bucket}
+
 
 class PackedChatBatches(ExampleBatches):
     """The same conversations packed into rows of `length` positions, `batch_size` rows a batch; none is cut in two.
@@ -142,7 +147,7 @@ class PackedChatBatches(ExampleBatches):
             raise ValueError(f"a conversation of {longest} tokens does not fit into a row of {length}: leave it out")
         self.rows = pack_whole([len(each) for each in listed], length)
         self.conversations = listed
-        super().__init__(self.rows, batch_size, seed, checksum(listed) + length)
+        super().__init__(self.rows, batch_size, seed, checksum(listed))
 
     def batch(self, chosen: Sequence[int]) -> PackedBatch:
         """The rows of these numbers."""
@@ -161,6 +166,9 @@ class PackedChatBatches(ExampleBatches):
                 start = span.stop
         longest = int((documents >= 0).sum(dim=1).max())  # a batch of rows that are not full is cut to the fullest
         return PackedBatch(ids[:, :longest], targets[:, :longest], documents[:, :longest], positions[:, :longest])
+
+    def _identity(self) -> dict[str, Any]:
+        return {**super()._identity(), "length": self.length}
 
 
 def pack_whole(lengths: Sequence[int], room: int) -> list[list[int]]:

@@ -87,7 +87,6 @@ class PreferenceBatches(ExampleBatches):
     """Batches of pairs with the reference's log-probabilities, computed here once, with `reference` as it is now.
 
     Where they are known already, `reference` may be they themselves: the `reference` of earlier batches of the same pairs.
-
     With `mismatched`, every pair also brings its prompt with the chosen answer of the pair after it: what KTO measures the distance
     to the reference on.
     """
@@ -104,7 +103,8 @@ class PreferenceBatches(ExampleBatches):
     ) -> None:
         columns = [[pair.chosen for pair in pairs], [pair.rejected for pair in pairs]]
         if mismatched:
-            columns.append([_swap(pair, pairs[(i + 1) % len(pairs)]) for i, pair in enumerate(pairs)])
+            longest = max(map(len, pairs), default=0)
+            columns.append([_swap(pair, pairs[(i + 1) % len(pairs)], longest) for i, pair in enumerate(pairs)])
         self.columns = columns
         flat = [example for column in columns for example in column]
         super().__init__(pairs, batch_size, seed, checksum(flat))
@@ -121,13 +121,12 @@ class PreferenceBatches(ExampleBatches):
         return PreferenceBatch(*padded(rows), self.reference[:, list(chosen)].flatten(), len(chosen))
 
 
-def _swap(pair: Pair, other: Pair) -> Example:
-    """The prompt of one pair with the chosen answer of another."""
-    prompt = pair.chosen.learned.index(True)
-    answer = other.chosen.learned.index(True)
+def _swap(pair: Pair, other: Pair, longest: int) -> Example:
+    """The prompt of one pair with the chosen answer of another, cut where it would be longer than any of the pairs."""
+    prompt, answer = pair.chosen.learned.index(True), other.chosen.learned.index(True)
     return Example(
-        pair.chosen.ids[:prompt] + other.chosen.ids[answer:],
-        pair.chosen.learned[:prompt] + other.chosen.learned[answer:],
+        (pair.chosen.ids[:prompt] + other.chosen.ids[answer:])[: longest + 1],
+        (pair.chosen.learned[:prompt] + other.chosen.learned[answer:])[: longest + 1],
     )
 
 
