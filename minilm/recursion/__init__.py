@@ -14,7 +14,7 @@ Read in this order:
 
 from minilm.recursion.adaptive import AdaptiveComputation, AdaptiveFeedForward
 from minilm.recursion.config import RecursionConfig
-from minilm.recursion.evaluation import PuzzleReport, evaluate
+from minilm.recursion.evaluation import PuzzleReport, answers, evaluate
 from minilm.recursion.losses import segment_loss, stablemax, stablemax_cross_entropy
 from minilm.recursion.model import RecursiveModel, Segment, State
 from minilm.recursion.optimizers import AdamATan2, SignSGD
@@ -33,6 +33,7 @@ __all__ = [
     "Segment",
     "SignSGD",
     "State",
+    "answers",
     "evaluate",
     "hrm",
     "plain_twin",
