@@ -23,7 +23,11 @@ def load_balancing_loss(
 
 
 def importance_loss(probabilities: Float[Tensor, "rows experts"]) -> Float[Tensor, ""]:
-    """CV(importance)^2, where an expert's importance is the sum of its probabilities over the rows (Shazeer et al. 2017, eq. 7)."""
+    """CV(importance)^2, where an expert's importance is the sum of its probabilities over the rows (Shazeer et al. 2017, eq. 7).
+
+    They sum the weights of the chosen alone. Here all probabilities count, so that it also balances where one expert is chosen
+    and its weight is 1.
+    """
     importance = probabilities.sum(dim=0)
     return importance.var(correction=0) / importance.mean().square()
 
