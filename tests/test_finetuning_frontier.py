@@ -157,6 +157,15 @@ def test_a_model_that_learned_its_tasks_by_heart_follows_them(tokenizer):
         follow_report(model, tokenizer, [])
 
 
+def test_a_long_prompt_takes_no_room_from_a_short_one(tokenizer):
+    free, question = instructions("easy", 1, kinds=("free",)), instructions("easy", 1, kinds=("question",))
+    model = small_model(tokenizer, context_length=150)
+    alone = follow_report(model, tokenizer, free).answers
+    assert follow_report(model, tokenizer, [*free, *question]).answers[:1] == alone
+    with pytest.raises(EvaluationError, match="leave it out"):
+        follow_report(small_model(tokenizer, context_length=40), tokenizer, question)
+
+
 def test_forgetting_is_paired_text_by_text(tokenizer):
     model, texts = small_model(tokenizer), stories.generate("easy", 6)
     same = forgetting(model, model, tokenizer, texts)

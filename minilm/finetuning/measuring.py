@@ -52,21 +52,21 @@ def follow_report(
 ) -> FollowReport:
     """Let the model answer each task and check the answers; without `sampling` it takes the likeliest token each time.
 
-    An answer that has not ended by `max_new_tokens` (by default, as many as fit its context) is wrong. A task whose prompt does
-    not fit the context is an EvaluationError: it can't be answered at all.
+    An answer that has not ended by `max_new_tokens`, or when prompt and answer fill the model's context, is wrong. A task whose
+    prompt alone does is an EvaluationError: it can't be answered at all.
     """
     if not tasks:
         raise EvaluationError("there is no task to follow")
     prompts = [tokenizer.apply_chat_template(task.messages[:1], add_generation_prompt=True) for task in tasks]
-    room = model.config.context_length - max(map(len, prompts))
-    if room < 1:
+    rooms = [model.config.context_length - len(prompt) for prompt in prompts]
+    if min(rooms) < 1:
         raise EvaluationError(
             f"a prompt has {max(map(len, prompts))} tokens, and the model sees {model.config.context_length}: leave it out"
         )
     written = generate(
         model,
         prompts,
-        room if max_new_tokens is None else min(room, max_new_tokens),
+        max(rooms) if max_new_tokens is None else min(max(rooms), max_new_tokens),
         sampling or Sampling(temperature=0),
         stop_tokens={closing_token(tokenizer)},
         tokenizer=tokenizer,
@@ -74,8 +74,8 @@ def follow_report(
     )
     answers = [each.text or "" for each in written]
     right = [
-        each.stop_reason == "eos" and task.check(answer)
-        for task, each, answer in zip(tasks, written, answers, strict=True)
+        each.stop_reason == "eos" and len(each.ids) <= room and task.check(answer)
+        for task, each, room, answer in zip(tasks, written, rooms, answers, strict=True)
     ]
     return FollowReport(tasks, answers, right)
 
