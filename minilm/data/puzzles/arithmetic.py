@@ -65,12 +65,12 @@ class Countdown:
         return f"countdown-{self.count}"
 
     def draw(self, rng: random.Random) -> Problem:
-        """Numbers from 1 on, and a target that some expression of them reaches."""
+        """Numbers from 1 on, and a target that some expression of them reaches (and that is none of them)."""
         while True:
             numbers = [rng.randint(1, self.largest) for _ in range(self.count)]
             reached = {
                 int(value): text
-                for value, text in reversed(_expressions(tuple(sorted(numbers))))
+                for value, text in _expressions(tuple(sorted(numbers)))
                 if value.denominator == 1 and 0 < value <= self.largest_target and int(value) not in numbers
             }
             if reached:
@@ -154,7 +154,7 @@ def _apply(left: Read, sign: str, right: Read) -> Read:
 
 @functools.lru_cache(maxsize=4096)
 def _expressions(numbers: tuple[int, ...]) -> tuple[tuple[Fraction, str], ...]:
-    """Every value that all the numbers together can reach, with an expression for it; simpler ones come first."""
+    """Every value that all the numbers together can reach, with the shortest expression for it."""
     found: dict[Fraction, str] = {}
     for order in sorted(set(itertools.permutations(numbers))):
         for value, text, _ in _ways(order):
