@@ -87,6 +87,13 @@ def test_what_another_label_explains_is_not_counted_twice() -> None:
     assert not told.found
 
 
+def test_what_is_known_in_one_language_only_counts_by_its_share() -> None:
+    language = (torch.arange(1200) >= 900).long()  # a quarter is in the second
+    plot = torch.arange(1200) % 2
+    experts = (plot * language)[:, None]
+    assert label_information(experts, plot, given=language).bits == pytest.approx(0.25)
+
+
 def test_a_text_with_two_labels_is_refused() -> None:
     with pytest.raises(ValueError, match="the same label"):
         label_information(torch.zeros(4, 1, dtype=torch.long), [0, 1, 1, 1], owner=[0, 0, 1, 1])
