@@ -81,6 +81,22 @@ def evaluated_stories(names: dict[str, Any], seed: int) -> Losses:
     return list(names["learn"](names["LanguageModel"](names["config"]), names["train_texts"], seed=seed))
 
 
+def balanced_facts(names: dict[str, Any], seed: int) -> Losses:
+    """Lesson 09's mixture with Switch's balance loss."""
+    return names["try_way"]("Switch loss", seed)[1]  # type: ignore[no-any-return]
+
+
+def plateau_of_doge(names: dict[str, Any], seed: int) -> Losses:
+    """Lesson 10's tiny Doge, up, level and down."""
+    return [record.loss for record in names["run"](names["trunk"], seed).train()]
+
+
+def floor_of_doge(names: dict[str, Any]) -> float:
+    """Lesson 10's floor in nats a token, on its first thousand training stories."""
+    tokens = sum(len(document) + 1 for document in names["documents"][:1000])
+    return sum(map(names["stories"].grammar("easy").bits, names["texts"][:1000])) * math.log(2) / tokens  # type: ignore[no-any-return]
+
+
 def floor_of_evaluated(names: dict[str, Any]) -> float:
     """Lesson 08's floor in nats a token, on its first thousand training stories."""
     texts = names["train_texts"][:1000]
@@ -119,6 +135,8 @@ BANDS = {
     "08-stories": Recipe(
         "08_evaluation", evaluated_stories, "nats a token", (150, 400, 625), 40, floor_of_evaluated, seeds=8
     ),
+    "09-facts": Recipe("09_moe", balanced_facts, "nats a fact", (100, 200, 400), 20),
+    "10-doge": Recipe("10_dynamic_mask", plateau_of_doge, "nats a token", (100, 250, 360), 40, floor_of_doge),
 }
 
 

@@ -61,6 +61,10 @@ def test_without_a_mask_training_goes_below_the_floor_and_writing_is_broken():
                 "count_bigrams",
             },
         ),
+        (
+            "09_moe",
+            {"Knower", "Mixture", "SwiGLU", "learn", "stored", "try_way", "WAYS", "unevenness", "with_seats"},
+        ),
     ],
 )
 def test_the_other_lessons_give_their_ledgers_what_they_need(lesson, needed):
