@@ -453,6 +453,9 @@ class TestDoge:
     def test_accounts_of_the_published_model(self) -> None:
         """A token of a cache of Doge-20M: one key and one value of 128 a layer, the place, two biases."""
         config = PRESETS["doge-20m"]
+        parts = LanguageModel.from_preset("doge-20m", device="meta", num_layers=1).summary(length=8).parts
+        assert parts["attention"][0] == 2 * 65_536 + 2 * 32_768 + 256 + 2
+        assert (parts["norms"][0], parts["residual scales"][0]) == (3 * 256, 2 * 256)
         assert kv_cache_bytes(config, 1, 2048) == 8 * 2048 * (2 * 128 * 4 + 8 + 2 * 4)
         assert kv_cache_bytes(config, 1, 10**6) == 8 * 4097 * (
             2 * 128 * 4 + 8 + 2 * 4

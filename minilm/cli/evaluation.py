@@ -212,6 +212,8 @@ def info(model: Annotated[str, MODEL], as_json: AsJson = False) -> None:
     heads = f"{config.attention.num_heads} heads"
     if config.num_kv_heads != config.attention.num_heads:
         heads += f" (keys and values: {config.num_kv_heads})"
+    if config.attention.dynamic_mask is not None:
+        heads += f" that keep {config.attention.dynamic_mask.keep_window:,} tokens each"
     say(
         f"{config.num_layers} layers, width {config.dim}, {heads}, {config.feed_forward.kind} feed-forward {config.feed_forward.hidden}, "
         f"{config.positions.kind} positions, {config.norm.kind} norms, context {config.context_length} tokens"

@@ -122,6 +122,7 @@ def parameters_by_part(model: "LanguageModel") -> dict[str, tuple[int, int]]:
         "router": "routers",
         "experts": "experts",
         "norm": "norms",
+        "residual": "residual scales",
         "head": "head",
     }
     by_dlib = {id(parameter) for parameter in counted_by_dlib(model)}
@@ -133,6 +134,7 @@ def parameters_by_part(model: "LanguageModel") -> dict[str, tuple[int, int]]:
         ):  # core.layers.3.attention.q_proj.weight, core.layers.3.attention_norm.weight, core.norm.weight
             owner = path[3] if path[1] == "layers" else path[1]
             owner = "norm" if owner.endswith("norm") else owner
+            owner = "residual" if owner.endswith("_residual") else owner
             if owner == "feed_forward" and path[4] in MIXTURE_PARTS:
                 owner = MIXTURE_PARTS[path[4]]
         else:
