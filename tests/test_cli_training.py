@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -196,6 +197,27 @@ def test_a_mixture_logs_how_evenly_its_experts_are_used_on_held_out_text(run, tm
     texts = stories.generate("easy+french", 100, seed=1, split="validation")
     report = moe_report(model, [torch.tensor([tokenizer.encode(text)]) for text in texts])
     assert report.cv == pytest.approx(rows[-1]["expert_cv"], abs=1e-6)
+
+
+def test_none_is_a_value_where_a_config_knows_it_and_nothing_elsewhere():
+    moe = {"balance": "none", "capacity_factor": "none"}
+    table = {
+        "command": "pretrain",
+        "data": {"text": "stories:easy:20"},
+        "model": {"preset": "dlib-moe", "positions": {"kind": "none"}, "feed_forward": {"moe": moe}},
+        "training": {"steps": 3, "clip": "none"},
+    }
+    run = run_file.build(table)
+    config = run.model_config(300)
+    assert (config.feed_forward.moe.balance, config.feed_forward.moe.capacity_factor) == ("none", None)
+    assert config.positions.kind == "none"
+    assert run.training_config(3).clip is None
+    assert run_file.build(tomllib.loads(run_file.to_toml(run))).model_config(300) == config
+    moe["balance"] = "even"
+    with pytest.raises(
+        ValueError, match=r"model\.feed_forward\.moe\.balance = 'even': expected one of 'none', 'switch'"
+    ):
+        run_file.build(table)
 
 
 @pytest.mark.parametrize("route", ["token", "sample"])

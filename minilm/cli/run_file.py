@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 from minilm import __version__, presets, zoo
 from minilm.config import Config, ModelConfig, refuse_unknown
@@ -220,18 +220,28 @@ def build(table: Table) -> RunConfig:
         raise ValueError("what to go on from is missing: BASE on the command line, or base in the file")
     try:
         return RunConfig.from_dict(
-            {**table, **{name: _revive_none(table.get(name, {})) for name in ("model", "training")}}
+            {
+                **table,
+                "model": _revive_none(table.get("model", {}), ModelConfig),
+                "training": _revive_none(table.get("training", {}), TrainingConfig),
+            }
         )
     except (ValueError, TypeError) as error:
         raise ValueError(plain_words(str(error))) from None
 
 
-def _revive_none(table: Table) -> Table:
-    """TOML has no null: in `[model]` and `[training]` the word "none" stands for it."""
-    return {
-        key: _revive_none(value) if isinstance(value, dict) else None if value == NONE else value
-        for key, value in table.items()
-    }
+def _revive_none(table: Table, owner: type[Config] | None) -> Table:
+    """TOML has no null: in `[model]` and `[training]` the word "none" stands for it, where it isn't a value itself (balance = "none")."""
+    hints = get_type_hints(owner) if owner is not None else {}
+    revived: Table = {}
+    for key, value in table.items():
+        options = get_args(hints.get(key)) or (hints.get(key),)
+        if isinstance(value, dict):
+            inner = (each for each in options if isinstance(each, type) and issubclass(each, Config))
+            revived[key] = _revive_none(value, next(inner, None))
+        else:
+            revived[key] = None if value == NONE and NONE not in options else value
+    return revived
 
 
 SECTIONS = {
@@ -249,6 +259,7 @@ SECTIONS = {
     "ModelConfig": "model",
     "AttentionConfig": "model.attention",
     "FeedForwardConfig": "model.feed_forward",
+    "MoEConfig": "model.feed_forward.moe",
     "PositionConfig": "model.positions",
     "NormConfig": "model.norm",
     "BlockConfig": "model.block",

@@ -327,18 +327,18 @@ def _trainer(
     length = model.config.context_length
     flat = model.config.head.kind != "per_token"
     mixed = model.config.feed_forward.moe is not None
+    evaluate: held_out.Evaluate | None = None
     if corpus.facts.story_size is not None and not flat:
-        evaluate: held_out.Evaluate | None = held_out.measure_stories(tokenizer, corpus.facts.story_size)
+        evaluate = held_out.measure_stories(tokenizer, corpus.facts.story_size)
         if mixed:
             looked_at = held_out.story_batches(tokenizer, corpus.facts.story_size, corpus.end_id)
             evaluate = held_out.watch_experts(evaluate, looked_at, padding=corpus.end_id)
-    else:
-        tail = held_out.split_tail(corpus, run.data.held_out, length)[1]
-        evaluate = held_out.measure_tail(tail, tokenizer) if len(tail) else None
-        if mixed and evaluate is not None:
+    elif len(tail := held_out.split_tail(corpus, run.data.held_out, length)[1]):
+        evaluate = held_out.measure_tail(tail, tokenizer)
+        if mixed:
             evaluate = held_out.watch_experts(evaluate, held_out.tail_batches(tail, model))
-        if evaluate is None and run.data.held_out:
-            note("The text is too short to hold a part of it out, so nothing tells learning from memorising.")
+    elif run.data.held_out:
+        note("The text is too short to hold a part of it out, so nothing tells learning from memorising.")
     prompt = run.machine.prompt
     if not prompt and flat:  # it reads whole windows only
         prompt = tokenizer.decode(corpus.tokens[1 : length + 1].tolist())
