@@ -65,6 +65,11 @@ def test_without_a_mask_training_goes_below_the_floor_and_writing_is_broken():
             "09_moe",
             {"Knower", "Mixture", "SwiGLU", "learn", "stored", "try_way", "WAYS", "unevenness", "with_seats"},
         ),
+        (
+            "10_dynamic_mask",
+            {"waiter", "fit", "exam", "pad", "keep_first", "own_places", "predicted", "PLAIN", "TWINS", "run", "trunk"}
+            | {"held_out", "story_rows", "looks_at", "late_loss", "documents", "texts", "tokenizer"},
+        ),
     ],
 )
 def test_the_other_lessons_give_their_ledgers_what_they_need(lesson, needed):
