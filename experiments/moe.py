@@ -1,7 +1,7 @@
 """The ledger of lesson 09: its models over five seeds, run from the lesson's own cells.
 
 python -m experiments.moe              everything (about three minutes with one thread)
-python -m experiments.moe seats        one experiment: models, balance, common, seats
+python -m experiments.moe seats        one experiment: models, balance, common, seats, shipped
 """
 
 import sys
@@ -64,7 +64,7 @@ def common(names: dict[str, Any]) -> None:
 
 def seats(names: dict[str, Any]) -> None:
     """What is dropped, and what is known of the answers that are served and of those that aren't."""
-    for way, rate in (("nothing", 100.0), ("nothing", 1.0), ("Switch loss", 1.0)):
+    for way, rate in (("no balance", 100.0), ("no balance", 1.0), ("Switch loss", 1.0)):
         found: dict[str, list[float]] = {}
         for seed in SEEDS:
             model, _, _ = names["try_way"](way, seed, rate)
@@ -78,9 +78,28 @@ def seats(names: dict[str, Any]) -> None:
             line(f"{way}, router x {rate:.0f}, {name}", values, 2)
 
 
+def shipped(names: dict[str, Any]) -> None:
+    """How much of what a feed-forward of a trained model reads is the same at all tokens: of the squared length, layer by layer."""
+    from minilm import zoo
+    from minilm.data import stories
+
+    torch = names["torch"]
+    for name, size in (("story", "medium"), ("moe-bilingual", "easy+french")):
+        model, tokenizer = zoo.load(name)
+        read: dict[int, list[Any]] = {}
+        for number, layer in enumerate(model.core.layers):
+            keep = read.setdefault(number, [])
+            layer.feed_forward.register_forward_pre_hook(lambda part, inputs, keep=keep: keep.append(inputs[0][0]))
+        for text in stories.generate(size, 20, split="test"):
+            with torch.no_grad():
+                model(torch.tensor([[tokenizer.special_tokens["<end>"], *tokenizer.encode(text)]]))
+        rows = [torch.cat(each) for each in read.values()]
+        line(f"{name}: common part", [float(x.mean(0).square().sum() / x.square().sum(-1).mean()) for x in rows], 2)
+
+
 def main() -> None:
     """Run the experiments that are named, or all of them."""
-    experiments = {"models": models, "balance": balance, "common": common, "seats": seats}
+    experiments = {"models": models, "balance": balance, "common": common, "seats": seats, "shipped": shipped}
     names = definitions("09_moe")
     for name in sys.argv[1:] or experiments:
         experiments[name](names)
