@@ -49,6 +49,7 @@ def test_settings_reach_the_run(tmp_path):
         (["chess", "out"], "no puzzles 'chess'"),
         (["4"], "Give PUZZLES and OUT"),
         (["--resume", "4", "out"], "OUT alone"),
+        (["--resume", "out", "--minutes", "5"], "goes on as it began"),
         (["--test", "nowhere"], "no puzzle run"),
         (["--resume", "nowhere"], "no puzzle run"),
         (["4", "out", "--set", "gradients=full"], "NAME=VALUE"),

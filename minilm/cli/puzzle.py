@@ -57,6 +57,8 @@ def puzzle(
     alone = resume or test
     if len(words) != (1 if alone else 2):
         fail(f"Give {'OUT alone with --resume or --test' if alone else 'PUZZLES and OUT'}: minilm puzzle --help")
+    if alone and any((change, minutes, steps, count, dim, force)):
+        fail("A run goes on as it began, with the settings in OUT/run.json: leave them out, or begin another run.")
     out = Path(words[-1]).expanduser()
     with console.status("Starting"):
         import torch

@@ -101,9 +101,10 @@ def begin(config: PuzzleRun, out: str | Path, force: bool = False) -> RunningPuz
             raise TrainingError(f"{out} exists and holds no puzzle run: choose another folder")
         if not force:
             raise TrainingError(f"{out} holds a run already: go on with --resume, replace it with --force")
+    puzzles = config.family().generate(config.train_puzzles, "train", config.data_seed)
+    if out.exists() and any(out.iterdir()):
         shutil.rmtree(out)
     (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    puzzles = config.family().generate(config.train_puzzles, "train", config.data_seed)
     tensors = {"inputs": torch.from_numpy(puzzles.inputs), "targets": torch.from_numpy(puzzles.targets)}
     checkpoints.write_tensors(out / PUZZLES, {name: value.to(torch.uint8) for name, value in tensors.items()})
     checkpoints.write_text(out / RUN, config.to_json())
