@@ -278,9 +278,10 @@ def test_wrong_requests_for_tasks():
 
 
 def test_a_reward_is_its_closed_form():
-    text = '"Thank you," said Mia. Mia was happy. Thanks!'
+    text = '"Thank you," said Mia. Mia was happy. Thanks!' + "x" * 140
     assert REWARDS["easy"](text) == pytest.approx(1.0 + 0.5 - 0.02 * (len(text) - 196))
-    assert REWARDS["easy"]("") == pytest.approx(0.02 * 196)
+    assert REWARDS["easy"]("") == 0.5  # nothing is short, and not worth more than short
+    assert REWARDS["easy"]("x" * 10_000) == -0.5
 
 
 def test_pairs_carry_their_rewards_and_the_field_does_not_see_them():

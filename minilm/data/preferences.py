@@ -23,26 +23,30 @@ PROMPT = instructions.ANY_STORY
 class StoryReward:
     """A reward for any text, in closed form: the values of the phrases that occur in it, and of its length.
 
-    r(text) = sum of value over phrases found (in small letters, each counted once) + per_character * (length - typical_length)
+    r(text) = sum of value over phrases found (in small letters, each counted once) + per_character * (length - typical_length),
+
+    where the part for length is cut off at +-`most_for_length`: a reward without bound would be earned by saying nothing.
     """
 
     phrases: tuple[tuple[str, float], ...]
     per_character: float
     typical_length: int
+    most_for_length: float
 
     def __call__(self, text: str) -> float:
         """The reward of a text."""
         small = text.lower()
         found = math.fsum(value for phrase, value in self.phrases if phrase in small)
-        return found + self.per_character * (len(text) - self.typical_length)
+        length = self.per_character * (len(text) - self.typical_length)
+        return found + max(-self.most_for_length, min(self.most_for_length, length))
 
 
 # Friendly and short: thanks, friends and laughter are liked, sadness isn't.
 FRIENDLY = (("thank", 1.0), ("loved", 1.0), ("laughed", 1.0), ("happy", 0.5), ("sad", -1.0))
 REWARDS = {
-    "easy": StoryReward(FRIENDLY, -0.02, 196),
-    "medium": StoryReward(FRIENDLY, -0.004, 810),
-    "hard": StoryReward(FRIENDLY, -0.004, 911),
+    "easy": StoryReward(FRIENDLY, -0.02, 196, 0.5),
+    "medium": StoryReward(FRIENDLY, -0.004, 810, 1.0),
+    "hard": StoryReward(FRIENDLY, -0.004, 911, 1.0),
 }
 """The reward of each size of stories."""
 
