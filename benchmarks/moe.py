@@ -143,13 +143,11 @@ def main() -> None:
         for tokens in arguments.tokens:
             found = measure(shape, tokens, arguments.rounds)
             print(table(f"{name}: {tokens:,} tokens", found), flush=True)
-            ratio = statistics.median(found["minilm, sorted by expert"])
-            peers = [seconds for peer, seconds in found.items() if peer.startswith("transformers")]
-            if peers:
-                print(
-                    f"\nours is {min(map(statistics.median, peers)) / ratio:.2f} times as fast as transformers' faster block"
-                )
-            print()
+            ours = statistics.median(found["minilm, sorted by expert"])
+            for peer, seconds in found.items():
+                if peer.startswith("transformers"):
+                    print(f"\n{statistics.median(seconds) / ours:.2f} times as fast as {peer}", end="")
+            print("\n", flush=True)
             everything[f"{name}: {tokens}"] = found
     if arguments.json:
         arguments.json.write_text(json.dumps(everything, indent=1) + "\n")
