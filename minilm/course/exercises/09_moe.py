@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minilm.course.exercise import call, cases, exercise, holds, wrong
-from minilm.moe import load_balancing_loss, product_key_top_k, top_k_route
+from minilm.moe import load_balancing_loss, top_k_route
+from minilm.moe import product_key_top_k as search_by_keys
 
 
 def _normal(*shape: int, seed: int = 0) -> Tensor:
@@ -44,6 +46,10 @@ def _route(
 def _of_all(logits: Tensor, experts: Tensor, normalize: bool, dim: int = -1) -> Tensor:
     weights = logits.softmax(dim=dim).gather(-1, experts)
     return weights / weights.sum(dim=-1, keepdim=True) if normalize else weights
+
+
+def _of_the_batch(weights: Tensor, normalize: bool) -> Tensor:
+    return weights / weights.sum() if normalize else weights
 
 
 exercise(
@@ -81,6 +87,10 @@ exercise(
         wrong(
             _route(lambda logits, experts, normalize: _of_all(logits, experts, normalize, dim=0)),
             "Your softmax runs over the tokens: then each *expert's* weights sum to 1, and a token's depend on who else is in the batch. Experts stand on the last axis, `dim=-1`.",
+        ),
+        wrong(
+            _route(lambda logits, experts, normalize: _of_the_batch(_of_all(logits, experts, False), normalize)),
+            "You divide by the sum over the whole batch. Each *token's* weights must sum to 1: `sum(dim=-1, keepdim=True)`.",
         ),
         wrong(
             _route(lambda logits, experts, normalize: logits.gather(-1, experts)),
@@ -219,6 +229,10 @@ exercise(
         wrong(
             lambda bias, counts, rate: bias - rate * (counts > counts.float().mean()).float(),
             "You only punish. Whoever has too little should also go up: otherwise an expert that nobody asks has to wait until all others have come down to it.",
+        ),
+        wrong(
+            lambda bias, counts, rate: torch.where(counts > counts.float().mean(), bias - rate, bias + rate),
+            "Whoever has exactly its share moves up in yours. With an even load nothing should move: `sign` is 0 there.",
         ),
         wrong(
             lambda bias, counts, rate: bias + rate * (counts.float().median() - counts).sign(),
@@ -455,6 +469,11 @@ exercise(
 # 09.6 ----------------------------------------------------------------------------------------------------------------
 
 
+def product_key_top_k(rows: Tensor, columns: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best sums of each token, best first, and the numbers of their experts."""
+    return search_by_keys(rows, columns, k)
+
+
 def _keys(rng: random.Random) -> tuple[Tensor, Tensor, int]:
     n, keys = rng.randint(1, 5), rng.randint(4, 12)
     rows, columns = (_normal(n, keys, seed=rng.randrange(10**6)) for _ in range(2))
@@ -481,6 +500,28 @@ def _pairwise_ranks(rows: Tensor, columns: Tensor, k: int) -> tuple[Tensor, Tens
     return a + b, i * rows.shape[-1] + j
 
 
+class _Largest(TorchDispatchMode):
+    """Remembers the size of the largest tensor that anything made."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for each in made if isinstance(made, (tuple, list)) else (made,):
+            self.size = max(self.size, each.numel() if isinstance(each, Tensor) else 0)
+        return made
+
+
+def _looks_at_few(answer: Callable[..., Any]) -> bool | str:
+    """With 100 keys an axis there are 10,000 sums; 16 are enough for the best 4."""
+    rows, columns = _normal(1, 100), _normal(1, 100, seed=1)
+    with _Largest() as largest:
+        answer(rows, columns, 4)
+    return largest.size <= 400 or (
+        f"For K = 100 and k = 4, where 16 sums are enough, you make a table of {largest.size:,} numbers."
+    )
+
+
 def _places_for_numbers(rows: Tensor, columns: Tensor, k: int) -> tuple[Tensor, Tensor]:
     a, b = rows.topk(k, dim=-1).values, columns.topk(k, dim=-1).values
     scores, places = (a[:, :, None] + b[:, None]).flatten(1).topk(k, dim=-1)
@@ -502,6 +543,13 @@ exercise(
         draw=_keys,
         count=4,
     ),
+    properties=[
+        holds(
+            "it looks at few",
+            _looks_at_few,
+            "You find the best, by looking at all of them: that is what the keys are there to save.",
+        )
+    ],
     hints=[
         "If a row isn't among the k best rows, can any of its experts be among the k best of all? Try to name k better ones.",
         "The k best rows and the k best columns make k x k sums; take the k best of those. `topk` gives a place p in the flattened square: row p // k, column p % k. Those are ranks; which row stands at that rank?",
