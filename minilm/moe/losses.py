@@ -1,6 +1,6 @@
-"""What is added to the loss so that all experts find work, and how evenly they did: 0 is even in every measure but the first.
+"""What is added to the loss so that all experts find work, and measures of how evenly they did.
 
-All are means over the rows (tokens, or samples) of one forward pass.
+The losses are means over the rows (tokens, or samples) of one forward pass; the measures take shares or counts, one for each expert.
 """
 
 import torch
