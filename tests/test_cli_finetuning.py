@@ -16,7 +16,7 @@ from minilm.model import LanguageModel
 from minilm.tokenizer import CHATML_SPECIAL_TOKENS, BPETokenizer
 from minilm.training import Trainer, read_curve
 
-SHAPE = {"dim": 16, "num_layers": 1, "context_length": 256, "attention": {"num_heads": 2}}
+SHAPE = {"dim": 16, "num_layers": 1, "context_length": 192, "attention": {"num_heads": 2}}
 QUICK = ["--batch-size", 8, "--threads", 1, "--device", "cpu", "--log-every", 1]
 PAIR = {"prompt": "Tell me a story.", "chosen": "A cat was happy.", "rejected": "A cat was sad."}
 
@@ -26,7 +26,7 @@ def bases(tmp_path_factory):
     """Two untrained models in folders: `plain` knows no turns, `chat` does."""
     folder = tmp_path_factory.mktemp("bases")
     for name, special in (("plain", ("<end>",)), ("chat", ("<end>", *CHATML_SPECIAL_TOKENS))):
-        tokenizer = BPETokenizer.train(stories.generate("easy", 60), 300, special, progress=False)
+        tokenizer = BPETokenizer.train(stories.generate("easy", 60), 440, special, progress=False)
         torch.manual_seed(0)
         model = LanguageModel.from_preset("slim", vocab_size=tokenizer.vocab_size, **SHAPE)
         model.save(folder / name, tokenizer)
@@ -72,23 +72,23 @@ def weights(path):
 
 
 def test_sft_leaves_a_model_that_takes_turns(run, here, bases):
-    said = works(run, "sft", "plain", "instructions:easy:40", 2, "out")
+    said = works(run, "sft", "plain", "instructions:easy:24", 2, "out")
     assert "<|im_start|> and <|im_end|> are added" in said
-    assert "40 conversations" in said
+    assert "24 conversations" in said
     assert "Talk with it: minilm chat out" in said
     model, tokenizer = LanguageModel.load(here / "out"), BPETokenizer.load(here / "out/tokenizer.json")
-    assert model.config.vocab_size == tokenizer.vocab_size == 302
+    assert model.config.vocab_size == tokenizer.vocab_size == 442
     assert Conversation(Writer(model, tokenizer)).chats
     assert {path.name for path in (here / "out").iterdir()} <= runs.OURS - {"data"}
     rows = read_curve(here / "out/curve.csv")
-    assert len(rows) == 10
+    assert len(rows) == 6
     assert rows[-1]["held_out_loss"] < rows[0]["loss"]
 
 
 def test_sft_then_dpo(run, here):
-    works(run, "sft", "chat", "instructions:easy:40", 1, "assistant")
-    said = works(run, "dpo", "assistant", "preferences:easy:40", 1, "friend", "--learning-rate", 0.003, "--beta", 0.5)
-    assert "40 pairs, 10 held out, of which no judge can get more than" in said
+    works(run, "sft", "chat", "instructions:easy:16", 1, "assistant")
+    said = works(run, "dpo", "assistant", "preferences:easy:16", 1, "friend", "--learning-rate", 0.003, "--beta", 0.5)
+    assert "16 pairs, 10 held out, of which no judge can get more than" in said
     last = read_curve(here / "friend/curve.csv")[-1]
     assert 0 < last["preference_accuracy"] <= 1
     assert last["reward_margin"] > 0
@@ -105,9 +105,9 @@ def test_the_other_losses(run, here, loss):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("sft", "plain", "instructions:easy:24", 1, "first", "--packed", "--learn", "all"),
-        ("sft", "plain", "instructions:easy:24", 1, "first", "--lora", 2, "--dora", "--seed", 3),
-        ("dpo", "chat", "preferences:easy:24", 1, "first", "--label-smoothing", 0.1, "--lora", 2),
+        ("sft", "plain", "instructions:easy:16", 1, "first", "--packed", "--learn", "all"),
+        ("sft", "plain", "instructions:easy:16", 1, "first", "--lora", 2, "--dora", "--seed", 3),
+        ("dpo", "chat", "preferences:easy:16", 1, "first", "--label-smoothing", 0.1, "--lora", 2),
     ],
 )
 def test_a_run_file_repeats_the_run_to_the_last_bit(run, here, arguments):
@@ -167,7 +167,7 @@ def test_bad_lines_are_refused_by_number_or_skipped_as_asked(run, here):
     said = works(run, "sft", "chat", "bad.jsonl", 1, "out", "--on-error", "skip", "--held-out", 0)
     assert "3 of 8 lines can't be used: line 2" in said
     assert "line 8: it has " in said
-    assert "tokens, and the model sees 256 at once" in said
+    assert "tokens, and the model sees 192 at once" in said
     assert "5 conversations" in said
 
 
@@ -192,8 +192,8 @@ def test_special_tokens_in_a_users_text_are_letters(run, here, bases, monkeypatc
     [
         ("sft", "plain", "data.jsonl", "--packed"),
         ("sft", "plain", "data.jsonl", "--lora", 2, "--lora-dropout", 0.2),
-        ("dpo", "chat", "preferences:easy:40", "--lora", 2, "--dora"),
-        ("dpo", "chat", "preferences:easy:40"),
+        ("dpo", "chat", "preferences:easy:16", "--lora", 2, "--dora"),
+        ("dpo", "chat", "preferences:easy:16"),
     ],
 )
 def test_a_stopped_run_goes_on_to_the_same_model_though_data_and_base_are_gone(

@@ -109,9 +109,8 @@ def compare(
     pairs = []
     for first, second in zip(texts[::2], texts[1::2], strict=True):
         one, other = reward(first), reward(second)
-        first_wins = rng.random() < sigmoid(
-            (one - other) / temperature
-        )  # drawn for equal texts too: others stay the same
+        chance = sigmoid((one - other) / temperature)
+        first_wins = rng.random() < chance  # drawn for equal texts too, so that the others' labels stay the same
         if first == second:
             continue
         if first_wins:
