@@ -102,13 +102,18 @@ def go_on(run: RunConfig, out: Path) -> tuple[Trainer, str]:
     batches = make_batches(run, corpus, model)
     config = settle(run, len(batches))
     trainer = _trainer(run, out, corpus, tokenizer, model.to(device), batches, config)
+    take_up(trainer, out)
+    return trainer, opening(corpus, tokenizer)
+
+
+def take_up(trainer: Trainer, out: Path) -> None:
+    """Put the trainer where its run stopped, and say where, and what was damaged on the way."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         step = trainer.resume()
     for each in caught:
         note(str(each.message))
-    say(f"Going on with {out} after step {step:,} of {config.steps:,}.")
-    return trainer, opening(corpus, tokenizer)
+    say(f"Going on with {out} after step {step:,} of {trainer.config.steps:,}.")
 
 
 def choose_device(name: str) -> torch.device:

@@ -75,8 +75,7 @@ def go_on(run: RunConfig, out: Path) -> tuple[Trainer, str]:
     kept = out / DATA / tuning_data.RECORDS
     source = str(kept) if kept.is_file() else run.data.text
     trainer = make_trainer(run, out, model.to(device), tokenizer, source, quiet=True)
-    step = trainer.resume()
-    say(f"Going on with {out} after step {step:,} of {trainer.config.steps:,}.")
+    runs.take_up(trainer, out)
     return trainer, ""
 
 
