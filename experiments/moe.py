@@ -40,10 +40,14 @@ def models(names: dict[str, Any]) -> None:
 
 def balance(names: dict[str, Any]) -> None:
     """Every way to balance, with the router at the rate of the others, ten and a hundred times as fast."""
+    never = [bits_of(names, names["Mixture"], seed)[0] for seed in SEEDS]
     for rate in (1.0, 10.0, 100.0):
         for way in names["WAYS"]:
             runs = [names["try_way"](way, seed, rate)[0] for seed in SEEDS]
-            line(f"{way}, router x {rate:.0f}: bits", [names["stored"](model) for model in runs])
+            bits = [names["stored"](model) for model in runs]
+            line(f"{way}, router x {rate:.0f}: bits", bits)
+            more = [ours - theirs for ours, theirs in zip(bits, never, strict=True)]
+            line(f"{way}, router x {rate:.0f}: more than if it never learns", more)
             line(f"{way}, router x {rate:.0f}: unevenness", [names["unevenness"](m.feed_forward) for m in runs], 2)
 
 
