@@ -98,7 +98,9 @@ class _ChosenDots(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, table: Tensor, chosen: Tensor) -> Tensor:
         ctx.save_for_backward(x, table, chosen)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():  # under inference_mode there is no gradient to be had
+            if chosen.is_inference():
+                x, chosen = x.clone(), chosen.clone()
             weights = torch.zeros(chosen.shape, dtype=table.dtype, device=x.device, requires_grad=True)
             bag = F.embedding_bag(chosen, table.detach(), per_sample_weights=weights, mode="sum")
             (dots,) = torch.autograd.grad(bag, weights, x.detach())
