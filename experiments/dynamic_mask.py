@@ -1,11 +1,12 @@
 """The ledger of lesson 10: waiters with eight lines, taught in three ways, and tiny Doges, run from the lesson's own cells.
 
 python -m experiments.dynamic_mask              everything (about eight minutes with one thread)
-python -m experiments.dynamic_mask waiters      one experiment: waiters, crowds, stories, sinks
+python -m experiments.dynamic_mask waiters      one experiment: waiters, crowds, stories, branches, sinks
 """
 
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from experiments import definitions
@@ -81,6 +82,34 @@ def stories(names: dict[str, Any]) -> None:
         line(f"{name}: nats a token, held out", values, digits=3)
 
 
+def branches(names: dict[str, Any]) -> None:
+    """What a decay of 60 steps from the checkpoint at 150 wins over 60 steps more of the level part, and the trunk's own decay."""
+    trunk = names["trunk"]
+    found: dict[str, list[float]] = {}
+    for seed in SEEDS:
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = names["run"](trunk, seed, folder=f"{folder}/trunk")
+            held_out = {f"step {n}": names["held_out"](trainer.model) for n in each_step(trainer, (210, 300, 360))}
+            branch = names["run"](names["decay_branch"](trunk, step=150, decay=60), seed, folder=f"{folder}/branch")
+            branch.resume(f"{folder}/trunk/checkpoints/step-00000150")
+            branch.train()
+            held_out["branch"] = names["held_out"](branch.model)
+        for name, value in held_out.items():
+            found.setdefault(name, []).append(value)
+        found.setdefault("won by the branch", []).append(held_out["step 210"] - held_out["branch"])
+        found.setdefault("won by the trunk's decay", []).append(held_out["step 300"] - held_out["step 360"])
+    for name, values in found.items():
+        line(f"{name}: nats a token, held out", values, digits=3)
+
+
+def each_step(trainer: Any, steps: Iterable[int]) -> Iterator[int]:
+    """Train, and stop by at these steps."""
+    for record in trainer.steps():
+        if record.step in steps:
+            yield record.step
+            trainer.model.train()
+
+
 def sinks(names: dict[str, Any]) -> None:
     """Does the shipped story model look at its first token, and does it need it?"""
     model, ids = names["story_rows"]()
@@ -100,6 +129,7 @@ def main() -> None:
         "waiters": waiters,
         "crowds": crowds,
         "stories": stories,
+        "branches": branches,
         "sinks": sinks,
     }
     names = definitions("10_dynamic_mask")

@@ -101,12 +101,12 @@ class MaskExplorer(Widget):
         return f"Of {len(past)} marked tokens so far it keeps {held}."
 
     def chips(self) -> list[Chip]:
-        """All tokens up to the query: kept ones tinted (marked ones otherwise), each over its bias."""
+        """All tokens up to the query, each over its bias: kept ones tinted (marked ones otherwise), dropped ones crossed out."""
         kept = self.kept()
         return [
             Chip(
                 visible(self.tokens[key], spaces=False),
-                f"{self.bias[key]:.2f}" if key in kept else "dropped",
+                f"{self.bias[key]:.2f}" if key in kept else f"✗ {self.bias[key]:.2f}",
                 (MARKED if self.marked[key] else KEPT) if key in kept else PLAIN if self.marked[key] else DROPPED,
                 strong=key == self.query,
             )
@@ -122,7 +122,7 @@ class MaskExplorer(Widget):
         """What the query keeps, in words and as the line of tokens, and the map of all queries."""
         return (
             f'<p class="title">{html.escape(self.headline())}</p><p class="facts">{html.escape(self.facts())}</p>'
-            f'<section class="panel" aria-label="the tokens up to the query">{chips_to_html(self.chips(), "the tokens up to the query")}</section>'
+            f'<section class="panel" aria-label="the tokens up to the query"><p class="facts">Below each token its bias; ✗ is dropped.</p>{chips_to_html(self.chips(), "the tokens up to the query")}</section>'
             f'<section class="panel" aria-label="all queries">{self.map_to_html()}</section>'
         )
 
