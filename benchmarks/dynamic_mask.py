@@ -95,7 +95,7 @@ class Largest(TorchDispatchMode):
         result = function(*arguments, **(options or {}))
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, Tensor):
-                self.bytes = max(self.bytes, tensor.numel() * tensor.element_size())
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
         return result
 
 
