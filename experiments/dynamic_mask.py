@@ -44,13 +44,16 @@ def waiters(names: dict[str, Any]) -> None:
             "eight lines from the start": (8, 500, None),
             "first keep, then look": (64, 600, names["keep_first"]),
         }
+        shares: dict[str, float] = {}
         for name, (keep, steps, plan) in tries.items():
             student = names["waiter"](names["DynamicMaskAttention"], seed, keep_window=keep)
             names["fit"](student, steps, plan, seed)
-            share, right = names["pad"](student)
-            note(f"{name}: orders kept", share)
+            shares[name], right = names["pad"](student)
+            note(f"{name}: orders kept", shares[name])
             note(f"{name}: right", right)
             note(f"{name}: right with all remarks kept", names["pad"](student, 64)[1])
+        for name in ("wide, then cut", "eight lines from the start"):
+            note(f"kept more than {name}", shares["first keep, then look"] - shares[name])
         with torch.no_grad():
             own, order = names["own_places"](student)
         note("orders that keep their own place", float(own[order].float().mean()))
