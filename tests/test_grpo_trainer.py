@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minilm.generation import Sampling, generate
-from minilm.grpo import GRPOConfig, GRPOTrainer, answer_log_probs, greedy_texts, roll_out
+from minilm.grpo import GRPOConfig, GRPOTrainer, answer_log_probs, greedy_texts, group_advantages, roll_out
 from minilm.model import AttentionConfig, FeedForwardConfig, LanguageModel, ModelConfig
 from minilm.tokenizer import BPETokenizer
 
@@ -148,12 +148,33 @@ class TestTrainer:
         assert moved(1.0) < 0.2 * moved(0.001)
 
     def test_groups_can_be_looked_at(self):
-        run = trainer(steps=1)
+        def reward(problem: Letter, text: str) -> float:
+            return float(len(problem.prompt) + len(text))
+
+        run = trainer(steps=1, reward=reward)
         run.train()
         assert len(run.last_groups) == 4
+        assert len({group.problem for group in run.last_groups}) > 1
         for group in run.last_groups:
-            assert group.rewards == [is_letter(group.problem, text) for text in group.texts]
-            assert sum(group.advantages) == pytest.approx(0, abs=1e-5)
+            assert group.rewards == [reward(group.problem, text) for text in group.texts]
+            assert sum(group.advantages) == pytest.approx(0, abs=1e-4)
+
+    @pytest.mark.parametrize("divide_by_std", [False, True])
+    def test_the_config_says_what_an_advantage_is(self, divide_by_std):
+        run = trainer(steps=1, divide_by_std=divide_by_std)
+        run.train()
+        rewards = torch.tensor([group.rewards for group in run.last_groups])
+        expected = group_advantages(rewards, divide_by_std=divide_by_std)
+        torch.testing.assert_close(torch.tensor([group.advantages for group in run.last_groups]), expected)
+
+    def test_the_rate_rises_from_nothing(self):
+        def first_step(warmup: int) -> float:
+            run = trainer(steps=1, updates=1, warmup=warmup)
+            before = run.model.head.weight.detach().clone()
+            run.train()
+            return (run.model.head.weight - before).abs().max().item()
+
+        assert first_step(10) == pytest.approx(first_step(0) / 10, rel=1e-3)
 
     def test_evaluation_has_its_turn(self):
         run = trainer(steps=5)
