@@ -4,7 +4,8 @@ python -m experiments.recursion OUT sudoku-6          one run of `RUNS`, into OU
 python -m experiments.recursion OUT sudoku-6 2        with another seed, into OUT/sudoku-6-2
 python -m experiments.recursion OUT                   which runs there are, and what those in OUT have reached
 
-Every run is a `minilm puzzle` command, which is printed. Reports are on puzzles of symmetry classes that training cannot have
+Every run is a `minilm puzzle` command, which is printed. On a machine that is busy with other things OMP_NUM_THREADS=1 is faster
+than two threads that wait for each other. Reports are on puzzles of symmetry classes that training cannot have
 seen; they go to OUT/NAME/report.json.
 """
 
@@ -12,8 +13,6 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-
-import torch
 
 from minilm.cli.puzzle import settings, train
 from minilm.data.puzzles import nearest_solutions, overlap
@@ -64,7 +63,7 @@ def command_of(name: str, seed: int = 0) -> str:
     puzzles, model, minutes, changes = RUNS[name]
     words = " ".join(f"--set {change}" for change in SHARED + changes)
     count = 20_000 if puzzles == "9" else 10_000
-    return f"minilm puzzle {puzzles} OUT --model {model} --minutes {minutes:g} --count {count} --seed {seed} --threads 2 {words}"
+    return f"minilm puzzle {puzzles} OUT --model {model} --minutes {minutes:g} --count {count} --seed {seed} {words}"
 
 
 def report_of(out: Path) -> dict[str, object]:
@@ -89,7 +88,6 @@ def main(out: Path, name: str | None = None, seed: int = 0) -> None:
         raise SystemExit(f"no run {name!r}: choose one of {', '.join(RUNS)}")
     folder = out / (f"{name}-{seed}" if seed else name)
     print(command_of(name, seed))
-    torch.set_num_threads(2)
     running = runs.go_on(folder) if (folder / runs.RUN).is_file() else runs.begin(config_of(name, seed), folder)
     train(running)
     if not running.stopped:
