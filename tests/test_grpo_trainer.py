@@ -3,15 +3,25 @@
 import copy
 import dataclasses
 import math
+import random
 from dataclasses import dataclass
 
 import pytest
 import torch
 
 from minilm.generation import Sampling, generate
-from minilm.grpo import GRPOConfig, GRPOTrainer, answer_log_probs, greedy_texts, group_advantages, roll_out
+from minilm.grpo import (
+    GRPOConfig,
+    GRPOTrainer,
+    answer_log_probs,
+    clipped_policy_loss,
+    greedy_texts,
+    group_advantages,
+    roll_out,
+)
 from minilm.model import AttentionConfig, FeedForwardConfig, LanguageModel, ModelConfig
 from minilm.tokenizer import BPETokenizer
+from minilm.training import AdamW, clip_gradients
 
 TOKENIZER = BPETokenizer.train(["0"], 257, ["<end>"], progress=False)
 END = TOKENIZER.special_tokens["<end>"]
@@ -196,6 +206,45 @@ class TestTrainer:
         again = answer_log_probs(run.model, rollouts.ids, rollouts.targets, 1.7)
         torch.testing.assert_close(again[rollouts.mask], rollouts.old_log_probs[rollouts.mask])
         assert [record.clipped for record in run.train()] == [0.0] * 12
+
+    def test_one_set_of_answers_for_two_updates(self):
+        """What the trainer does with two updates, written out; scoring the answers beforehand or at the first update is one."""
+        run = trainer(steps=1, updates=2, learning_rate=0.3, clip=0.05)
+        chance = random.Random(0)
+        problems = [chance.choice(PROBLEMS) for _ in range(4)]
+        model = new_model()
+        written = roll_out(
+            model.eval(),
+            TOKENIZER,
+            [encode(problem) for problem in problems],
+            group=8,
+            max_new_tokens=3,
+            stop_token=END,
+            seed=chance.randrange(2**31),
+        )
+        rewards = torch.tensor([is_letter(PROBLEMS[0], text) for text in written.texts])
+        advantages = group_advantages(rewards.view(4, 8), divide_by_std=False).flatten()
+        optimizer = AdamW(model.parameters(), 0.3, (0.9, 0.95), 1e-8, 0.0)
+        for _ in range(2):
+            log_probs = answer_log_probs(model, written.ids, written.targets)
+            loss = clipped_policy_loss(
+                log_probs, written.old_log_probs, advantages, written.mask, clip=0.05, average="constant", length=3
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            clip_gradients(model.parameters(), 1.0)
+            optimizer.step()
+        (record,) = run.train()
+        assert record.clipped > 0.05  # the second update saw other ratios than 1
+        for name, weight in run.model.state_dict().items():
+            torch.testing.assert_close(weight, model.state_dict()[name], atol=1e-4, rtol=0)
+
+    def test_answers_are_scored_once_an_update(self):
+        run, passes = trainer(steps=1, updates=2), []
+        run.model.register_forward_hook(lambda model, inputs, out: passes.append(model.training))
+        run.train()
+        assert passes.count(True) == 2
+        assert passes.count(False) <= 3  # writing three tokens, and nothing else
 
     def test_bad_settings_and_rewards(self):
         with pytest.raises(ValueError, match=r"GRPOConfig\.group = 1"):

@@ -17,13 +17,14 @@ class Rollouts:
     """Groups of answers: `group` rows of each prompt stand one after the other. Rows are [prompt, answer], padded on the right.
 
     `ids` are the inputs, `targets` what follows each of them, both (answers, seq); `mask` is True where the target is a token of the
-    answer, its stop token included; `old_log_probs` are those of the policy that wrote them, under the distribution it drew from.
+    answer, its stop token included; `old_log_probs` are those of the policy that wrote them, under the distribution it drew from (None
+    where nobody asked for them).
     """
 
     ids: Int[Tensor, "answers seq"]
     targets: Int[Tensor, "answers seq"]
     mask: Bool[Tensor, "answers seq"]
-    old_log_probs: Float[Tensor, "answers seq"]
+    old_log_probs: Float[Tensor, "answers seq"] | None
     texts: list[str]
     finished: Bool[Tensor, "answers"]  # ended by itself, and not cut off at max_new_tokens
     group: int
@@ -44,10 +45,12 @@ def roll_out(
     stop_token: int,
     temperature: float = 1.0,
     seed: int = 0,
+    with_log_probs: bool = True,
 ) -> Rollouts:
     """`group` answers to each prompt (a list of ids), all written side by side with one cache.
 
     Answer j of prompt i draws from seed + i * group + j: the same answers come whether they are written together or one by one.
+    `with_log_probs=False` saves the pass through the model that scores them, for who scores them anyway.
     """
     if group < 1:
         raise ValueError(f"group = {group}: at least one answer a prompt")
@@ -64,8 +67,10 @@ def roll_out(
         seed=seed,
     )
     ids, targets, mask = answer_rows(repeated, written, stop_token)
-    with torch.no_grad():
-        old = answer_log_probs(model, ids, targets, temperature)
+    old = None
+    if with_log_probs:
+        with torch.no_grad():
+            old = answer_log_probs(model, ids, targets, temperature)
     texts = [each.text or "" for each in written]
     finished = torch.tensor([each.stop_reason == "eos" for each in written])
     return Rollouts(ids, targets, mask, old, texts, finished, group)

@@ -177,6 +177,7 @@ class GRPOTrainer(Generic[P]):
             stop_token=self.stop_token,
             temperature=c.temperature,
             seed=self.chance.randrange(2**31),
+            with_log_probs=False,
         )
         rewards = self._rewards(problems, rollouts)
         advantages = group_advantages(rewards, baseline=c.baseline, divide_by_std=c.divide_by_std)
@@ -232,15 +233,19 @@ class GRPOTrainer(Generic[P]):
         chosen = (rewards == rewards.max(dim=1, keepdim=True).values) & (
             rewards > rewards.min(dim=1, keepdim=True).values
         )
+        old: Tensor | None = None
         for _ in range(c.updates):
             log_probs = answer_log_probs(self.model, rollouts.ids, rollouts.targets, c.temperature)
+            old = (
+                log_probs.detach() if old is None else old
+            )  # the first update's weights are those that wrote the answers
             if self.method == "expert":
                 learned = rollouts.mask & chosen.flatten()[:, None]
                 loss = averaged(-log_probs, learned, "token")
             else:
                 loss = clipped_policy_loss(
                     log_probs,
-                    rollouts.old_log_probs,
+                    old,
                     advantages,
                     rollouts.mask,
                     clip=c.clip,
@@ -248,9 +253,7 @@ class GRPOTrainer(Generic[P]):
                     average=c.average,
                     length=c.max_new_tokens,
                 )
-                clipped = clipped_share(
-                    log_probs.detach(), rollouts.old_log_probs, advantages, rollouts.mask, c.clip, c.clip_high
-                )
+                clipped = clipped_share(log_probs.detach(), old, advantages, rollouts.mask, c.clip, c.clip_high)
             if reference is not None:
                 estimate = kl_estimate(log_probs, reference, c.kl_estimate)
                 loss = loss + c.kl * averaged(estimate, rollouts.mask, c.average, c.max_new_tokens)
