@@ -177,3 +177,25 @@ def test_chatml_needs_its_special_tokens():
         ValueError, match="the chat template writes '<|im_start|>', which is no special token".replace("|", r"\|")
     ):
         BPETokenizer.train(CORPUS, 280).apply_chat_template([{"role": "user", "content": "Hello"}])
+
+
+def test_a_template_is_compiled_once(tokenizer, monkeypatch):
+    """Compiling takes ten times longer than rendering; a data set is thousands of conversations of one template."""
+    import jinja2
+
+    tokenizer = BPETokenizer.from_huggingface(tokenizer.to_huggingface().to_str())
+    compiled = []
+    from_string = jinja2.Environment.from_string
+    monkeypatch.setattr(
+        jinja2.Environment,
+        "from_string",
+        lambda self, source, *args: compiled.append(source) or from_string(self, source, *args),
+    )
+    first, second = (
+        f"{{% for m in messages %}}{name} {{{{ m.content }}}}{{% endfor %}}" for name in ("first", "second")
+    )
+    for word in ("Hello", "Goodbye"):
+        for template, name in [(first, "first"), (second, "second")]:
+            tokenizer.chat_template = template
+            assert tokenizer.render_chat([{"role": "user", "content": word}]) == f"{name} {word}"
+    assert compiled == [first, second]

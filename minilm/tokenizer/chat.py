@@ -10,9 +10,13 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minilm.tokenizer.pretokenize import split_on_specials
+
+if TYPE_CHECKING:
+    import jinja2
 
 Message = Mapping[str, Any]
 
@@ -34,19 +38,26 @@ def render(template: str, messages: Sequence[Message], add_generation_prompt: bo
     Raises ValueError for a message without a role that is one word, and when the template fails, with its own words.
     """
     import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     _check_messages(messages)
+    try:
+        return _compiled(template).render(messages=messages, add_generation_prompt=add_generation_prompt)
+    except (jinja2.TemplateError, TypeError) as error:
+        raise ValueError(f"the chat template fails on these messages: {error}") from None
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> "jinja2.Template":
+    """The template, compiled once: a data set is thousands of conversations of one template, and compiling takes longer than all else."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    try:
-        return environment.from_string(template).render(messages=messages, add_generation_prompt=add_generation_prompt)
-    except (jinja2.TemplateError, TypeError) as error:
-        raise ValueError(f"the chat template fails on these messages: {error}") from None
+    return environment.from_string(template)
 
 
 def render_pieces(
