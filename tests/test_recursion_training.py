@@ -330,7 +330,7 @@ def test_validation_and_test_puzzles_are_other_classes_than_those_trained_on(tmp
 def test_the_long_runs_are_settings_of_the_family():
     for name, (_, _, _, changes) in recursion.RUNS.items():
         config = recursion.config_of(name, seed=2)
-        assert config.training.seconds == 60 * recursion.RUNS[name][2]
+        assert config.training.steps == recursion.RUNS[name][2]
         assert all(change in recursion.command_of(name) for change in changes)
     base = recursion.config_of("ablation-as-it-is")
     others = [recursion.config_of(f"ablation-{name.replace(' ', '-')}") for name in recursion.ABLATIONS]
