@@ -14,6 +14,7 @@ from minilm.course.widgets.rotary_explorer import RotaryExplorer
 from minilm.course.widgets.router_explorer import RouterExplorer
 from minilm.course.widgets.sampling_explorer import SamplingExplorer
 from minilm.course.widgets.schedule_designer import ScheduleDesigner
+from minilm.course.widgets.segment_viewer import SegmentViewer
 from minilm.course.widgets.surprise_explorer import SurpriseExplorer
 from minilm.course.widgets.token_explorer import TokenExplorer
 from minilm.course.widgets.training_dashboard import TrainingDashboard
@@ -32,6 +33,7 @@ __all__ = [
     "RouterExplorer",
     "SamplingExplorer",
     "ScheduleDesigner",
+    "SegmentViewer",
     "SurpriseExplorer",
     "TokenExplorer",
     "TrainingDashboard",
