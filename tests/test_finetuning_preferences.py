@@ -189,6 +189,19 @@ def test_batches_bring_the_references_numbers(model, pairs):
         PreferenceBatches(pairs, 4, batches.reference)
 
 
+@pytest.mark.parametrize("rows", [3, 5, 7])
+def test_the_reference_itself_ties_every_pair(tokenizer, pairs, monkeypatch, rows):
+    # Rows of other batches round otherwise: measured column by column, some of these pairs would seem to be decided.
+    torch.manual_seed(0)
+    shape = {"dim": 16, "num_layers": 2, "context_length": 64, "attention": {"num_heads": 2}}
+    model = LanguageModel.from_preset("slim", vocab_size=tokenizer.vocab_size, **shape)
+    monkeypatch.setattr("minilm.finetuning.preference_training.LOGITS_AT_ONCE", rows * 40 * tokenizer.vocab_size)
+    batches = PreferenceBatches(pairs, 4, model)
+    assert torch.equal(batches.log_probs(model), batches.reference)
+    report = preference_report(model, batches)
+    assert (report.accuracy, report.margin, report.chosen_change, report.rejected_change) == (0.5, 0, 0, 0)
+
+
 def test_mismatched_answers_follow_another_prompt(tokenizer, model):
     pairs = [
         encode_pair(tokenizer, [{"role": "user", "content": prompt}], answer, "a")

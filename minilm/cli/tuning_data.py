@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import torch
 from torch import Tensor
 
 from minilm.cli.run_file import ChatConfig, RunConfig
@@ -166,7 +165,7 @@ def measure_pairs(batches: PreferenceBatches, config: PreferenceConfig) -> Evalu
     """The loss on pairs, and where the policy stands on them."""
 
     def evaluate(model: LanguageModel) -> dict[str, float]:
-        policy: Tensor = torch.stack([answer_log_probs(model, column, config.average) for column in batches.columns])
+        policy: Tensor = batches.log_probs(model, config.average)
         reference = batches.reference
         report = PreferenceReport.of(policy[0], policy[1], reference[0], reference[1], config.beta)
         return {"held_out_loss": float(preference_loss(policy, reference, config)), **report.metrics}

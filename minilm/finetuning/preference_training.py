@@ -115,6 +115,14 @@ class PreferenceBatches(ExampleBatches):
             )
         self.reference = measured.view(len(columns), len(pairs))
 
+    def log_probs(self, model: LanguageModel, average: bool = False) -> Float[Tensor, "columns pairs"]:
+        """ln p of every answer in nats, computed in the same rows and batches as the reference's.
+
+        Other batches round otherwise in the last digits; so the reference itself gets its own numbers, and all its pairs are ties.
+        """
+        flat = [example for column in self.columns for example in column]
+        return answer_log_probs(model, flat, average).view(len(self.columns), -1)
+
     def batch(self, chosen: Sequence[int]) -> PreferenceBatch:
         """The pairs of these numbers."""
         rows = [column[i] for column in self.columns for i in chosen]
@@ -178,6 +186,9 @@ def preference_loss(
 def preference_report(
     policy: LanguageModel, batches: PreferenceBatches, beta: float = 0.1, average: bool = False
 ) -> PreferenceReport:
-    """Where a policy stands on all pairs of some batches, whose reference was measured when they were made."""
-    chosen, rejected = (answer_log_probs(policy, column, average) for column in batches.columns[:2])
-    return PreferenceReport.of(chosen, rejected, batches.reference[0], batches.reference[1], beta)
+    """Where a policy stands on all pairs of some batches, whose reference was measured when they were made.
+
+    The reference itself has accuracy 0.5: every pair is a tie.
+    """
+    measured = batches.log_probs(policy, average)
+    return PreferenceReport.of(measured[0], measured[1], batches.reference[0], batches.reference[1], beta)
