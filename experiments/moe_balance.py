@@ -1,7 +1,7 @@
 """What keeps experts in work: four ways to train the same mixture, each for the same number of steps, at the usual rate and with a
 router that learns ten and a hundred times as fast.
 
-python -m experiments.moe_balance              record all runs that are missing in minilm/moe/runs/balance.json
+python -m experiments.moe_balance              record all runs that are missing in minilm/recorded/moe_balance.json
 python -m experiments.moe_balance table        what is recorded
 """
 
@@ -22,7 +22,7 @@ from minilm.data.facts import Facts
 from minilm.evaluation import story_report
 from minilm.model import LanguageModel
 from minilm.moe import coefficient_of_variation
-from minilm.moe.recorded import recorded_experiment
+from minilm.recorded import recorded_experiment
 from minilm.tokenizer import BPETokenizer
 from minilm.training import (
     Batches,
@@ -35,7 +35,7 @@ from minilm.training import (
 )
 from minilm.training.optimizers import AdamW, set_rate
 
-NAME, COMMAND = "balance", "python -m experiments.moe_balance"
+NAME, COMMAND = "moe_balance", "python -m experiments.moe_balance"
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
     "noise": {"noise": 1.0},

@@ -1,7 +1,7 @@
 """What a mixture of experts holds: random facts, of which more exist than any of the models has room for, and stories, whose
 grammar is small.
 
-python -m experiments.moe_capacity              record all runs that are missing in minilm/moe/runs/capacity.json
+python -m experiments.moe_capacity              record all runs that are missing in minilm/recorded/moe_capacity.json
 python -m experiments.moe_capacity table        what is recorded
 
 The question is whether experts that a token doesn't pass through count as room. A mixture is compared with a dense model of the same
@@ -34,7 +34,7 @@ from minilm.data.facts import Facts
 from minilm.evaluation import story_report
 from minilm.model import LanguageModel
 from minilm.moe import coefficient_of_variation
-from minilm.moe.recorded import recorded_experiment
+from minilm.recorded import recorded_experiment
 from minilm.tokenizer import BPETokenizer
 from minilm.training import (
     Batches,
@@ -46,7 +46,7 @@ from minilm.training import (
     WindowBatches,
 )
 
-NAME, COMMAND = "capacity", "python -m experiments.moe_capacity"
+NAME, COMMAND = "moe_capacity", "python -m experiments.moe_capacity"
 FACTS = Facts(people=2048, attributes=8, values=64)
 MOE = MoEConfig(num_experts=EXPERTS, top_k=CHOSEN, normalize=True, balance="switch", balance_weight=0.01)
 FACT_SHAPE = Shape(dim=32, layers=2, heads=2, hidden=16, context=FACTS.length - 1)

@@ -12,7 +12,7 @@ from minilm.config import AttentionConfig, FeedForwardConfig, InitConfig, ModelC
 from minilm.data.windows import IGNORE
 from minilm.model import LanguageModel
 from minilm.moe import MixtureOfExperts
-from minilm.moe.recorded import RUNS
+from minilm.recorded import RECORDED
 from minilm.training import Batch, DocumentBatches, Trainer
 
 EXPERTS, CHOSEN = 8, 2
@@ -89,5 +89,4 @@ def keep(name: str, command: str, settings: dict[str, Any], runs: list[dict[str,
     """Write the record, one run a line."""
     head = json.dumps({"command": command, "settings": settings, **more}, indent=1)
     rows = ",\n  ".join(json.dumps(run) for run in runs)
-    RUNS.mkdir(exist_ok=True)
-    (RUNS / f"{name}.json").write_text(f'{head[:-2]},\n "runs": [\n  {rows}\n ]\n}}\n', encoding="utf-8")
+    (RECORDED / f"{name}.json").write_text(f'{head[:-2]},\n "runs": [\n  {rows}\n ]\n}}\n', encoding="utf-8")

@@ -1,7 +1,7 @@
 """What experts specialise in: mixtures trained on stories in two languages, and what the choice of experts tells of the language,
 the plot, the kind of word and the word itself.
 
-python -m experiments.moe_specialization [FOLDER]   record all runs that are missing in minilm/moe/runs/specialization.json
+python -m experiments.moe_specialization [FOLDER]   record all runs that are missing in minilm/recorded/moe_specialization.json
 python -m experiments.moe_specialization table      what is recorded
 
 The models are zoo:moe-bilingual from several seeds, and its twin without balancing; they stay in the folder (build/moe-bilingual).
@@ -28,11 +28,11 @@ from minilm.data import stories
 from minilm.evaluation import story_report
 from minilm.model import LanguageModel
 from minilm.moe import coefficient_of_variation
-from minilm.moe.recorded import recorded_experiment
 from minilm.moe.specialization import expert_entropy, label_information
+from minilm.recorded import recorded_experiment
 from minilm.tokenizer import BPETokenizer
 
-NAME, COMMAND, MODEL = "specialization", "python -m experiments.moe_specialization", "moe-bilingual"
+NAME, COMMAND, MODEL = "moe_specialization", "python -m experiments.moe_specialization", "moe-bilingual"
 SIZE, TESTED = "easy+french", 300
 SEEDS = (0, 1, 2)
 BALANCE = {True: "Switch loss", False: "none"}

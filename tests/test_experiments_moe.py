@@ -12,7 +12,7 @@ from minilm.config import MoEConfig
 from minilm.data import stories
 from minilm.data.facts import Facts
 from minilm.model import LanguageModel
-from minilm.moe.recorded import recorded_experiment
+from minilm.recorded import recorded_experiment
 from minilm.tokenizer import BPETokenizer
 from minilm.training import DocumentBatches, OptimizerConfig
 
@@ -108,7 +108,7 @@ def test_a_run_that_was_stopped_is_not_recorded() -> None:
 
 
 def test_capacity_is_whole_and_says_what_the_lesson_says() -> None:
-    record = recorded_experiment("capacity")
+    record = recorded_experiment("moe_capacity")
     runs, bits = record["runs"], record["settings"]["facts"]["bits"]
     wanted = {
         (task, model, seed)
@@ -126,7 +126,7 @@ def test_capacity_is_whole_and_says_what_the_lesson_says() -> None:
 
 
 def test_balance_is_whole() -> None:
-    record = recorded_experiment("balance")
+    record = recorded_experiment("moe_balance")
     wanted = [(task, factor, seed, method) for task, factor, seed in moe_balance.RUNS for method in moe_balance.METHODS]
     assert sorted((r["task"], r["router_rate"], r["seed"], r["method"]) for r in record["runs"]) == sorted(wanted)
     for run in record["runs"]:
@@ -136,7 +136,7 @@ def test_balance_is_whole() -> None:
 
 
 def test_specialization_is_whole() -> None:
-    record = recorded_experiment("specialization")
+    record = recorded_experiment("moe_specialization")
     wanted = [(seed, balance) for seed in moe_specialization.SEEDS for balance in moe_specialization.BALANCE.values()]
     assert sorted((run["seed"], run["balance"]) for run in record["runs"]) == sorted(wanted)
     for run in record["runs"]:

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilm.moe.recorded import recorded_experiment
 from minilm.moe.specialization import expert_entropy, label_information, mutual_information
+from minilm.recorded import recorded_experiment
 
 
 def independent(tokens: int, experts: int, labels: int, k: int = 1, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,5 +100,5 @@ def test_a_text_with_two_labels_is_refused() -> None:
 
 
 def test_unknown_record_is_named() -> None:
-    with pytest.raises(ValueError, match="no recorded experiment 'balanse'"):
-        recorded_experiment("balanse")
+    with pytest.raises(ValueError, match="no recorded experiment 'moe_balanse'"):
+        recorded_experiment("moe_balanse")
