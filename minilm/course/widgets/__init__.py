@@ -16,6 +16,7 @@ from minilm.course.widgets.sampling_explorer import SamplingExplorer
 from minilm.course.widgets.schedule_designer import ScheduleDesigner
 from minilm.course.widgets.segment_viewer import SegmentViewer
 from minilm.course.widgets.surprise_explorer import SurpriseExplorer
+from minilm.course.widgets.tilt_explorer import TiltExplorer
 from minilm.course.widgets.token_explorer import TokenExplorer
 from minilm.course.widgets.training_dashboard import TrainingDashboard
 
@@ -35,6 +36,7 @@ __all__ = [
     "ScheduleDesigner",
     "SegmentViewer",
     "SurpriseExplorer",
+    "TiltExplorer",
     "TokenExplorer",
     "TrainingDashboard",
     "Widget",
