@@ -106,6 +106,34 @@ def test_a_run_file_repeats_the_run_to_the_last_bit(run, tmp_path):
     assert "checkpoint_seconds = 120.0" in written
 
 
+def test_what_a_class_says_is_documents_and_measured_on_sums(run, tmp_path):
+    sizes = ("--vocab-size", 259, "--context", 16, "--dim", 16, "--layers", 1, "--heads", 2)
+    status, said = run("pretrain", "class:2:600:70", "out", "--steps", 5, "--special-tokens", "think", *sizes)
+    assert status == 0, said
+    assert "in 600 documents" in said
+    assert "5 steps of 16 answers" in said
+    assert "gibberish" not in said
+    last = read_curve(tmp_path / "out/curve.csv")[-1]
+    assert 0 <= last["right"] <= 1
+    assert 0 <= last["forgetful"] <= 1
+    tokenizer = BPETokenizer.load(tmp_path / "out/tokenizer.json")
+    assert list(tokenizer.special_tokens) == ["<end>", "<think>", "</think>"]
+
+
+def test_of_what_a_class_says_the_answers_are_learned(tmp_path):
+    tokenizer = BPETokenizer.train(["0"], 257, ["<end>"], progress=False)
+    config = run_file.build({"command": "pretrain", "data": {"text": "class:2:60:70"}, "training": {"steps": 1}})
+    corpus = write_corpus(tmp_path / "data", config.data, tokenizer, print, lambda size: None)
+    model = LanguageModel.from_preset("slim", vocab_size=257, dim=16, num_layers=1, attention={"num_heads": 2})
+    batch = next(runs.make_batches(config, corpus, model, tokenizer))
+    for ids, targets in zip(batch.ids.tolist(), batch.targets.tolist(), strict=True):
+        asked = ids.index(tokenizer.encode("=")[0])
+        assert set(targets[:asked]) == {-100}
+        answer = targets[asked : targets.index(0) + 1]
+        assert re.fullmatch(r"[0-9]{1,3}", tokenizer.decode(answer[:-1]))
+        assert set(targets[asked + len(answer) :]) <= {-100}
+
+
 def test_stories_are_documents_and_measured_against_their_floor(run, tmp_path):
     said = pretrain(run, "stories:easy:100", "out", "--steps", 5)
     assert "in 100 documents" in said

@@ -71,6 +71,49 @@ def test_max_bytes_across_texts() -> None:
         corpora.read("stories:easy:10", 0)
 
 
+def test_a_class_is_heard_and_nobody_says_who_is_right() -> None:
+    said = list(corpora.read("class:2:3000:70"))
+    assert said == list(corpora.read("class:2:3000:70:train"))
+    assert len(said) == 3000
+    carries = right = 0
+    for found in map(_sum, said):
+        a, b, answer = map(int, found.groups())
+        column_by_column = (a % 10 + b % 10) % 10 + (a // 10 + b // 10) % 10 * 10
+        assert answer in (a + b, column_by_column)
+        carries += a + b != column_by_column
+        right += answer == a + b != column_by_column
+    assert right / carries == pytest.approx(0.3, abs=0.04)
+    assert all(int(found[1]) + int(found[2]) == int(found[3]) for found in map(_sum, corpora.read("class:2:60:0")))
+    unordered = [
+        {frozenset(text.split("=")[0].split("+")) for text in corpora.read(f"class:2:{number}:70:{split}")}
+        for number, split in ((9000, "train"), (900, "validation"), (900, "test"))
+    ]
+    assert len(set.union(*unordered)) == sum(map(len, unordered))
+
+
+def _sum(text: str) -> re.Match[str]:
+    found = re.fullmatch(r"(\d+)\+(\d+)=(\d+)", text)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("class", "should be class:DIGITS:NUMBER:PERCENT"),
+        ("class:2:36000", "should be class:DIGITS:NUMBER:PERCENT"),
+        ("class:two:36000:70", "should be class:DIGITS:NUMBER:PERCENT"),
+        ("class:2:36000:70:dev", "there is no split 'dev'"),
+        ("class:2:36000:170", "0 to 100 of a hundred"),
+        ("class:2:60000:70", "ask for fewer answers, or more digits"),
+        ("class:2:3600000:70", "there are 10,000 sums of 2 digits"),
+    ],
+)
+def test_a_class_that_is_not_there_is_named(spec: str, message: str) -> None:
+    with pytest.raises(corpora.CorpusError, match=message):
+        corpora.read(spec)
+
+
 def test_a_folder_is_read_in_order_without_hidden_files(tmp_path: Path) -> None:
     for name in ("b.txt", "a/z.md", "a/y.py", ".hidden.txt", ".git/x.txt", "picture.png", "c.TXT", "empty.txt"):
         path = tmp_path / name

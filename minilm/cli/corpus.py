@@ -16,11 +16,17 @@ import numpy.typing as npt
 
 from minilm.cli.run_file import DataConfig, TokenizerConfig
 from minilm.data import corpora
+from minilm.data.puzzles.tasks import END_THINK, THINK
 from minilm.data.windows import open_tokens, write_tokens
 from minilm.tokenizer import CHATML_SPECIAL_TOKENS, DLIB_SPECIAL_TOKENS, BPETokenizer, Tokenizer
 
 END = "<end>"
-SPECIAL_TOKENS = {"end": (END,), "chat": (END, *CHATML_SPECIAL_TOKENS), "dlib": DLIB_SPECIAL_TOKENS}
+SPECIAL_TOKENS = {
+    "end": (END,),
+    "chat": (END, *CHATML_SPECIAL_TOKENS),
+    "dlib": DLIB_SPECIAL_TOKENS,
+    "think": (END, THINK, END_THINK),
+}
 WELL_KNOWN_SEPARATOR = "<|endoftext|>"  # stands between the stories of TinyStories, and in many other files
 TOKENS, FACTS = "tokens.bin", "corpus.json"
 PIECE = 1 << 16  # tokens that are written at once
@@ -66,6 +72,11 @@ def end_of(tokenizer: Tokenizer) -> int:
 def story_size(text: str) -> str | None:
     """The grammar's name in `stories:medium:20000`, None for any other text."""
     return (text.split(":")[1:2] or ["medium"])[0] or "medium" if text.split(":")[0] == "stories" else None
+
+
+def class_size(text: str) -> int | None:
+    """The digits in `class:2:36000:70`, None for any other text."""
+    return int(text.split(":")[1]) if text.startswith("class:") else None
 
 
 def learn_tokenizer(config: TokenizerConfig, data: DataConfig, notice: Callable[[str], None]) -> BPETokenizer:

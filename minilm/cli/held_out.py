@@ -11,9 +11,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minilm.cli.corpus import Corpus
 from minilm.data import stories
+from minilm.data.puzzles import Sums, forgetful, problems
 from minilm.evaluation import log_likelihoods, token_log_probs
 from minilm.evaluation.likelihood import reads_whole_window
-from minilm.generation import Sampling, Writer
+from minilm.generation import Sampling, Writer, generate
 from minilm.model import LanguageModel
 from minilm.tokenizer import Tokenizer
 
@@ -21,6 +22,7 @@ Tokens = npt.NDArray[np.unsignedinteger]
 Evaluate = Callable[[LanguageModel], dict[str, float]]
 
 STORIES = 100
+SUMS = 300
 MOST_TOKENS = 8_000  # of running text, so that an evaluation takes little of a run's time
 MOST_WINDOWS = 500  # the same for models that need a window for each token
 WRITTEN = 60  # tokens of a sample
@@ -46,6 +48,25 @@ def measure_stories(tokenizer: Tokenizer, size: str) -> Evaluate:
         bits = nats / math.log(2) / len(texts)
         tokens = sum(len(score.ids) for score in scores)
         return {"held_out_loss": nats / tokens, "bits_per_story": bits, "bits_above_floor": bits - floor}
+
+    return evaluate
+
+
+def measure_class(tokenizer: Tokenizer, digits: int) -> Evaluate:
+    """The shares of held-out sums that are answered rightly, and as who forgets to carry; sums where both is one count twice."""
+    task, end = Sums(digits), tokenizer.special_tokens["<end>"]
+    asked = problems(task, SUMS, "validation")
+    prompts = [[end, *tokenizer.encode(problem.prompt)] for problem in asked]
+
+    def evaluate(model: LanguageModel) -> dict[str, float]:
+        sampling = Sampling(temperature=0)
+        written = generate(model, prompts, digits + 2, sampling, stop_tokens=[end], tokenizer=tokenizer)
+        pairs = list(zip(asked, [each.text or "" for each in written], strict=True))
+        right = sum(task.verify(problem, text).correct for problem, text in pairs)
+        return {
+            "right": right / len(pairs),
+            "forgetful": sum(text == forgetful(problem) for problem, text in pairs) / len(pairs),
+        }
 
     return evaluate
 

@@ -181,9 +181,9 @@ OPTIONS = (
         (
             "--special-tokens",
             "tokenizer.special_tokens",
-            "end|chat|dlib",
+            "end|chat|dlib|think",
             "end",
-            "<end> alone, with chat's, or dlib's 28.",
+            "<end> alone, with chat's, with the tags of thought, or dlib's 28.",
         ),
         (
             "--pre-tokenizer",

@@ -60,7 +60,9 @@ class TokenizerConfig(Config):
 
     vocab_size: int = 4096
     text: str | None = None  # learned on this text instead of the one that is trained on
-    special_tokens: Literal["end", "chat", "dlib"] = "end"  # <end> alone, <end> and ChatML's, or dlib's 28
+    special_tokens: Literal["end", "chat", "dlib", "think"] = (
+        "end"  # <end> alone, <end> and ChatML's, dlib's 28, or <end> and the tags of thought
+    )
     special_position: Literal["first", "last"] = "first"
     pre_tokenizer: Literal["gpt2", "gpt4", "whitespace"] = "gpt2"
     sample_bytes: int | None = (

@@ -12,13 +12,14 @@ from rich.markup import escape
 
 from minilm import zoo
 from minilm.cli import console, held_out, run_file, say
-from minilm.cli.corpus import Corpus, end_of, learn_tokenizer, open_corpus, write_corpus
+from minilm.cli.corpus import Corpus, class_size, end_of, learn_tokenizer, open_corpus, write_corpus
 from minilm.cli.run_file import RunConfig
 from minilm.data import corpora
 from minilm.model import LanguageModel
 from minilm.model.files import CONFIG, TOKENIZER, WEIGHTS
-from minilm.tokenizer import BPETokenizer
+from minilm.tokenizer import BPETokenizer, Tokenizer
 from minilm.training import (
+    IGNORE,
     Batch,
     Batches,
     ConsoleLogger,
@@ -50,6 +51,7 @@ OURS = {
     ADAPTER,
 }
 METRICS = ("held_out_loss", "bits_per_byte", "bits_per_story", "bits_above_floor")
+CLASS_METRICS = ("right", "forgetful")  # of a class's text: the shares of held-out sums answered so
 # Of a mixture of experts: its balance loss, and how unevenly its experts are used.
 MIXTURE_METRICS = ("auxiliary", "expert_cv")
 
@@ -78,7 +80,7 @@ def begin(run: RunConfig, out: Path, force: bool) -> tuple[Trainer, str]:
         corpus = _corpus(run, out, tokenizer)
         torch.manual_seed(int(run.training.get("seed", 0)))
         model = _fresh_model(run, tokenizer) if base is None else continued_model(run, base)
-        batches = make_batches(run, corpus, model)
+        batches = make_batches(run, corpus, model, tokenizer)
         config = settle(run, len(batches))
         settled = run.with_training(config)
         (out / run_file.RUN_FILE).write_text(run_file.to_toml(settled), encoding="utf-8")
@@ -99,7 +101,7 @@ def go_on(run: RunConfig, out: Path) -> tuple[Trainer, str]:
         model = LanguageModel.load(out).float()
     else:
         model = continued_model(run, load_base(run.base))
-    batches = make_batches(run, corpus, model)
+    batches = make_batches(run, corpus, model, tokenizer)
     config = settle(run, len(batches))
     trainer = _trainer(run, out, corpus, tokenizer, model.to(device), batches, config)
     take_up(trainer, out)
@@ -266,11 +268,29 @@ class PromptedWindows(WindowBatches):
         return batch
 
 
-def make_batches(run: RunConfig, corpus: Corpus, model: LanguageModel) -> DocumentBatches | WindowBatches:
-    """Stories as whole documents; other text as windows of the model's context."""
+class AnswerBatches(DocumentBatches):
+    """Questions and answers as whole documents: what stands before the first `equals` is asked, and not learned."""
+
+    equals: int = 0
+
+    def __next__(self) -> Batch:
+        batch = super().__next__()
+        asked = (batch.ids == self.equals).cumsum(dim=1) == 0
+        batch.targets[asked] = IGNORE
+        return batch
+
+
+def make_batches(
+    run: RunConfig, corpus: Corpus, model: LanguageModel, tokenizer: Tokenizer
+) -> DocumentBatches | WindowBatches:
+    """Stories, and what a class says, as whole documents; other text as windows of the model's context."""
     seed, data, length = int(run.training.get("seed", 0)), run.data, model.config.context_length
     flat = model.config.head.kind != "per_token"
-    if corpus.facts.story_size is not None and not flat:
+    if not flat and class_size(run.data.text):
+        answers = AnswerBatches(corpus.documents(), data.batch_size, corpus.end_id, seed, bucket=data.bucket)
+        (answers.equals,) = tokenizer.encode("=")
+        return answers
+    if not flat and corpus.facts.story_size is not None:
         return DocumentBatches(
             corpus.documents(), data.batch_size, corpus.end_id, seed, max_length=length, bucket=data.bucket
         )
@@ -338,6 +358,8 @@ def _trainer(
         if mixed:
             looked_at = held_out.story_batches(tokenizer, corpus.facts.story_size, corpus.end_id)
             evaluate = held_out.watch_experts(evaluate, looked_at, padding=corpus.end_id)
+    elif not flat and (digits := class_size(run.data.text)):
+        evaluate = held_out.measure_class(tokenizer, digits)
     elif len(tail := held_out.split_tail(corpus, run.data.held_out, length)[1]):
         evaluate = held_out.measure_tail(tail, tokenizer)
         if mixed:
@@ -354,7 +376,9 @@ def _trainer(
         out=out,
         evaluate=evaluate,
         sample=held_out.sampler(tokenizer, prompt, config.seed),
-        loggers=make_loggers(run, out, MIXTURE_METRICS if mixed else ()),
+        loggers=make_loggers(
+            run, out, (MIXTURE_METRICS if mixed else ()) + (CLASS_METRICS if class_size(run.data.text) else ())
+        ),
     )
 
 
@@ -394,7 +418,8 @@ def _describe(run: RunConfig, corpus: Corpus, model: LanguageModel, config: Trai
     facts, shape = corpus.facts, model.config
     documents = f" in {facts.documents:,} documents" if facts.documents else ""
     say(f"Text: {facts.bytes:,} bytes, {facts.tokens:,} tokens{documents}; vocabulary of {facts.vocab_size:,} tokens.")
-    if run.command != "finetune" and facts.bytes < SMALL_TEXT and facts.story_size is None:
+    made = facts.story_size is not None or class_size(run.data.text) is not None
+    if run.command != "finetune" and facts.bytes < SMALL_TEXT and not made:
         note("That is a small text to learn a language from: what the model writes is likely gibberish.")
     device = next(model.parameters()).device
     say(
@@ -403,5 +428,8 @@ def _describe(run: RunConfig, corpus: Corpus, model: LanguageModel, config: Trai
         + (f" with {torch.get_num_threads()} threads" if device.type == "cpu" else "")
         + f", {config.precision}."
     )
-    pieces = "stories" if facts.story_size and shape.head.kind == "per_token" else "windows"
+    whole = shape.head.kind == "per_token"
+    pieces = (
+        "stories" if facts.story_size and whole else "answers" if class_size(run.data.text) and whole else "windows"
+    )
     say(f"Training: {config.steps:,} steps of {run.data.batch_size * config.accumulate} {pieces}.")

@@ -1,8 +1,8 @@
 """Real text that is already on this computer: Python's own documentation and source, and the user's files and folders.
 
 One word names any text, on the command line and in lessons (`read`): a path, `stories:medium:20000`, `python-docs`,
-`python-docstrings`, `python-source`, or the name of a set that was downloaded. Python's own text differs between its
-versions: never compare exact figures on it.
+`python-docstrings`, `python-source`, `class:2:36000:70` (sums as a careless class adds them, `minilm.data.puzzles.classroom`), or the
+name of a set that was downloaded. Python's own text differs between its versions: never compare exact figures on it.
 """
 
 import ast
@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from minilm.data import download, stories
+from minilm.data.puzzles import tasks
+from minilm.data.puzzles.classroom import hear
 
 _SUFFIXES = (
     "txt text md markdown rst tex log org srt csv tsv json jsonl xml html htm yaml yml toml ini cfg "
@@ -72,7 +74,7 @@ def local_names() -> list[str]:
 
 def needs_no_fetching(name: str) -> bool:
     """Whether the name stands for a text that is made on this computer, and not for a file."""
-    return name in GENERATED or name.startswith("stories:")
+    return name in GENERATED or name.startswith(("stories:", "class:"))
 
 
 def names() -> list[str]:
@@ -107,6 +109,8 @@ def _open(spec: str) -> Iterator[str]:
         return GENERATED[spec]()
     if spec == "stories" or spec.startswith("stories:"):
         return _stories(spec)
+    if spec == "class" or spec.startswith("class:"):
+        return _class(spec)
     if any(data_set.name == spec for data_set in download.list_sets()):
         return _file(download.where(spec))
     path = Path(spec).expanduser()
@@ -146,6 +150,24 @@ def _stories(spec: str) -> Iterator[str]:
     chosen = next((known for known in stories.SPLITS if known == split), None)
     texts = (story.text for story in stories.sample(size, seed=0, split=chosen))
     return itertools.islice(texts, int(count))
+
+
+def _class(spec: str) -> Iterator[str]:
+    """`class:2:36000:70:train`: digits, answers, how many of a hundred forget to carry, and of which split (train by default)."""
+    _, *parts = spec.split(":")
+    *numbers, split = parts if len(parts) == 4 else [*parts, "train"]
+    if len(numbers) != 3 or not all(part.isascii() and part.isdigit() for part in numbers):
+        raise CorpusError(f"{spec!r} should be class:DIGITS:NUMBER:PERCENT, or with :SPLIT, as class:2:36000:70.")
+    digits, number, percent = map(int, numbers)
+    known = next((each for each in tasks.SPLITS if each == split), None)
+    if known is None:
+        raise CorpusError(f"{spec!r}: there is no split {split!r}; there are {', '.join(tasks.SPLITS)}.")
+    if not (1 <= digits <= 9 and number >= 1 and percent <= 100):
+        raise CorpusError(f"{spec!r}: 1 to 9 digits, at least 1 answer, and 0 to 100 of a hundred forget to carry.")
+    try:
+        return hear(digits, number, percent, known)
+    except ValueError as error:
+        raise CorpusError(f"{spec!r}: {error}: ask for fewer answers, or more digits.") from None
 
 
 def _file(path: Path, smallest: int = SMALLEST) -> Iterator[str]:

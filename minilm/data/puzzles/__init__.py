@@ -1,7 +1,7 @@
 """Puzzles with exact checkers, made here: text tasks for lesson 12, grids for lesson 13.
 
 - `tasks`: problems in text, their verifiers and solvers' traces, and the splits; `arithmetic` (sums, countdown), `letters`
-  (sorting, reversal) and `sudoku_words` are the tasks themselves;
+  (sorting, reversal) and `sudoku_words` are the tasks themselves; `classroom` is a text of careless sums to learn from;
 - `sudoku` and its batched `solver`: random grids and minimal puzzles of 4x4, 6x6 and 9x9;
 - `symmetry`: when two sudokus are the same in disguise, and random disguises;
 - `mazes`: mazes with one shortest path;
@@ -11,6 +11,7 @@ Everything is seeded and pure: the same arguments give the same puzzles on every
 """
 
 from minilm.data.puzzles.arithmetic import Countdown, Sums
+from minilm.data.puzzles.classroom import forgetful, hear
 from minilm.data.puzzles.families import (
     GridPuzzles,
     Maze,
@@ -45,6 +46,8 @@ __all__ = [
     "Task",
     "Verdict",
     "answer_in",
+    "forgetful",
+    "hear",
     "nearest_solutions",
     "overlap",
     "problems",
