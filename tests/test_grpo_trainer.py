@@ -186,6 +186,34 @@ class TestTrainer:
 
         assert first_step(10) == pytest.approx(first_step(0) / 10, rel=1e-3)
 
+    def test_the_rate_falls_to_a_share_of_itself(self):
+        run, rates = trainer(steps=6, warmup=2, final=0.25, learning_rate=0.01), []
+        for _ in run.steps():
+            rates += [group["lr"] for group in run.optimizer.param_groups]
+        assert rates == pytest.approx([0.005, 0.01, 0.008125, 0.00625, 0.004375, 0.0025])
+        assert [GRPOConfig(steps=3, learning_rate=2.0).rate(step) for step in (1, 2, 3)] == [2.0, 2.0, 2.0]
+        assert GRPOConfig(steps=1, learning_rate=2.0, final=0.5).rate(1) == 2.0
+        assert GRPOConfig(steps=3, learning_rate=2.0, warmup=10, final=0.5).rate(3) == pytest.approx(0.6)
+
+    def test_a_loss_of_ones_own_drives_the_run(self):
+        def loss(log_probs, old, rewards, mask, length):
+            advantages = group_advantages(rewards, divide_by_std=False).flatten()
+            return clipped_policy_loss(log_probs, old, advantages, mask, average="constant", length=length)
+
+        one, two = trainer(steps=3), trainer(steps=3)
+        two.loss = loss
+        seen = two.train()
+        assert [dataclasses.replace(record, seconds=0, kl=0) for record in one.train()] == [
+            dataclasses.replace(record, seconds=0, kl=0) for record in seen
+        ]
+        for name, weight in one.model.state_dict().items():
+            assert torch.equal(weight, two.model.state_dict()[name]), name
+        still = trainer(steps=2)
+        still.loss = lambda log_probs, old, rewards, mask, length: 0.0 * log_probs.sum()
+        before = copy.deepcopy(still.model.state_dict())
+        still.train()
+        assert all(torch.equal(weight, before[name]) for name, weight in still.model.state_dict().items())
+
     def test_evaluation_has_its_turn(self):
         run = trainer(steps=5)
         run.evaluate, run.evaluate_every = (lambda model: {"training": float(model.training)}), 2
@@ -251,6 +279,8 @@ class TestTrainer:
             GRPOConfig(steps=1, group=1)
         with pytest.raises(ValueError, match=r"GRPOConfig\.temperature = 0"):
             GRPOConfig(steps=1, temperature=0)
+        with pytest.raises(ValueError, match=r"GRPOConfig\.final = 2"):
+            GRPOConfig(steps=1, final=2)
         with pytest.raises(ValueError, match="choose 'grpo' or 'expert'"):
             trainer(method="ppo")
         with pytest.raises(ValueError, match="must be a finite number"):

@@ -43,6 +43,7 @@ class Problem(Protocol):
 
 
 P = TypeVar("P", bound=Problem)
+PolicyLoss = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class GRPOConfig(Config):
     updates: int = 2  # of the weights, on the answers of one step
     learning_rate: float = 3e-4
     warmup: int = 0  # steps over which the rate rises from 0
+    final: float = 1.0  # the factor of the rate at the last step: it falls to it in a line, from the warm-up on
     clip: float = 0.2
     clip_high: float | None = None  # None: clip
     baseline: Baseline = "group"
@@ -78,11 +80,26 @@ class GRPOConfig(Config):
         for name in ("kl", "warmup"):
             if getattr(self, name) < 0:
                 raise ValueError(f"GRPOConfig.{name} = {getattr(self, name)}: it can't be below 0")
+        if not 0 <= self.final <= 1:
+            raise ValueError(f"GRPOConfig.final = {self.final}: a factor of learning_rate, from 0 to 1")
         if self.group < 2 and (self.baseline != "none" or self.divide_by_std):
             raise ValueError(
                 f"GRPOConfig.group = {self.group}: an answer is compared with others of its group, so at least 2; "
                 "or set baseline='none' and divide_by_std=False"
             )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, numbered from 1 on.
+
+        >>> config = GRPOConfig(steps=6, learning_rate=1.0, warmup=2, final=0.2)
+        >>> [round(config.rate(step), 2) for step in range(1, 7)]
+        [0.5, 1.0, 0.8, 0.6, 0.4, 0.2]
+        """
+        if step < self.warmup:
+            return self.learning_rate * step / self.warmup
+        peak = max(self.warmup, 1)
+        progress = (step - peak) / (self.steps - peak) if self.steps > peak else 0.0
+        return self.learning_rate * (1 + (self.final - 1) * min(1.0, progress))
 
 
 @dataclass(frozen=True)
@@ -119,6 +136,9 @@ class GRPOTrainer(Generic[P]):
     `evaluate_every` steps and after the last. `for record in trainer.steps()` trains with the reader in the loop; `trainer.last_groups` are
     the answers of the last step.
 
+    `loss` replaces the config's: a function of (log_probs, old_log_probs, rewards, mask, length) that gives a number to make small, with
+    the rewards as (prompts, group), the others as (answers, seq), an answer a row, and `length` = max_new_tokens.
+
     `method` "expert" is the control: expert iteration, which takes the answers that got the highest reward of their prompt and
     learns them as if they had been given (rejection sampling and supervised fine-tuning), at the same number of updates.
     """
@@ -136,14 +156,18 @@ class GRPOTrainer(Generic[P]):
         evaluate: Callable[[LanguageModel], dict[str, float]] | None = None,
         evaluate_every: int | None = None,
         method: Literal["grpo", "expert"] = "grpo",
+        loss: PolicyLoss | None = None,
     ) -> None:
         if not problems:
             raise ValueError("there are no problems to learn from")
         if method not in ("grpo", "expert"):
             raise ValueError(f"method = {method!r}: choose 'grpo' or 'expert'")
+        if loss is not None and method == "expert":
+            raise ValueError("method='expert' has its own loss: leave out loss")
         self.model, self.tokenizer, self.problems, self.reward = model, tokenizer, problems, reward
         self.config, self.encode, self.stop_token = config, encode, stop_token
         self.evaluate, self.evaluate_every, self.method = evaluate, evaluate_every, method
+        self.loss = loss
         self.reference = copy.deepcopy(model).eval().requires_grad_(False) if config.kl else None
         self.optimizer = AdamW(model.parameters(), config.learning_rate, (0.9, 0.95), 1e-8, 0.0)
         self.chance = random.Random(config.seed)
@@ -182,7 +206,7 @@ class GRPOTrainer(Generic[P]):
         rewards = self._rewards(problems, rollouts)
         advantages = group_advantages(rewards, baseline=c.baseline, divide_by_std=c.divide_by_std)
         self._keep_groups(problems, rollouts, rewards, advantages)
-        set_rate(self.optimizer, c.learning_rate * min(1.0, number / c.warmup) if c.warmup else c.learning_rate)
+        set_rate(self.optimizer, c.rate(number))
         kl, clipped, norm = self._update(rollouts, rewards, advantages.flatten())
         self.step_number, self.seconds = number, self.seconds + time.perf_counter() - started
         metrics: dict[str, float] = {}
@@ -236,12 +260,13 @@ class GRPOTrainer(Generic[P]):
         old: Tensor | None = None
         for _ in range(c.updates):
             log_probs = answer_log_probs(self.model, rollouts.ids, rollouts.targets, c.temperature)
-            old = (
-                log_probs.detach() if old is None else old
-            )  # the first update's weights are those that wrote the answers
+            if old is None:
+                old = log_probs.detach()  # the first update's weights are those that wrote the answers
             if self.method == "expert":
                 learned = rollouts.mask & chosen.flatten()[:, None]
                 loss = averaged(-log_probs, learned, "token")
+            elif self.loss is not None:
+                loss = self.loss(log_probs, old, rewards, rollouts.mask, c.max_new_tokens)
             else:
                 loss = clipped_policy_loss(
                     log_probs,
@@ -253,6 +278,7 @@ class GRPOTrainer(Generic[P]):
                     average=c.average,
                     length=c.max_new_tokens,
                 )
+            if self.method != "expert":
                 clipped = clipped_share(log_probs.detach(), old, advantages, rollouts.mask, c.clip, c.clip_high)
             if reference is not None:
                 estimate = kl_estimate(log_probs, reference, c.kl_estimate)
