@@ -7,6 +7,7 @@ from minilm.course.widgets.cache_calculator import CacheCalculator
 from minilm.course.widgets.depth_explorer import DepthExplorer
 from minilm.course.widgets.floor_explorer import FloorExplorer
 from minilm.course.widgets.graph_stepper import GraphStepper
+from minilm.course.widgets.group_viewer import GroupViewer
 from minilm.course.widgets.guessing_game import GuessingGame
 from minilm.course.widgets.mask_explorer import MaskExplorer
 from minilm.course.widgets.merge_stepper import MergeStepper
@@ -27,6 +28,7 @@ __all__ = [
     "DepthExplorer",
     "FloorExplorer",
     "GraphStepper",
+    "GroupViewer",
     "GuessingGame",
     "MaskExplorer",
     "MergeStepper",
