@@ -23,7 +23,16 @@ from safetensors.torch import load_file, save_file
 from experiments.moe_shared import count_choices, held_out_batches
 from minilm import zoo
 from minilm.data import corpora, stories
-from minilm.evaluation import GrammarReport, evaluate_texts, off_grammar_share, story_report
+from minilm.data.instructions import ANY_STORY, KINDS, instructions
+from minilm.evaluation import (
+    GrammarReport,
+    evaluate_texts,
+    log_likelihoods,
+    off_grammar_share,
+    story_report,
+    wilson_interval,
+)
+from minilm.finetuning import answer_log_probs, encode_chat, follow_report, sample_answers
 from minilm.generation import ConfidenceStop, Sampling, Writer
 from minilm.model import LanguageModel
 from minilm.model.files import CONFIG, TOKENIZER, WEIGHTS
@@ -32,8 +41,14 @@ from minilm.tokenizer import BPETokenizer
 from minilm.training import Batch
 
 Figures = dict[str, Any]
-SHIPS = ("moe-bilingual", "story")
-SIZES = {"story": "medium", "story-recall": "easy", "moe-bilingual": "easy+french", "moe-sample": "easy"}
+SHIPS = ("easy-base", "easy-chat", "moe-bilingual", "story")
+SIZES = {
+    "easy-base": "easy",
+    "story": "medium",
+    "story-recall": "easy",
+    "moe-bilingual": "easy+french",
+    "moe-sample": "easy",
+}
 EXTRACTS = {
     "dlib-char": 14_640,
     "causal-char": 14_640,
@@ -121,6 +136,46 @@ def share_of(written: GrammarReport) -> Figures:
 def test_stories(size: str, number: int) -> list[str]:
     """Stories that neither training nor a look during training has seen."""
     return stories.generate(size, number, seed=0, split="test")
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def measure_answers(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """Tasks done by kind; what plain stories cost, unasked and as answers, beside the base's bits; answers off the grammar."""
+    tasks = instructions("easy", given.stories, split="test")
+    report = follow_report(model, tokenizer, tasks, max_new_tokens=110)
+    done: Figures = {}
+    for kind in ("all", *KINDS):
+        right = [r for task, r in zip(tasks, report.right, strict=True) if kind in ("all", task.kind)]
+        low, high = wilson_interval(sum(right), len(right))
+        share = sum(right) / len(right)
+        done[kind] = {"tasks": len(right), "share": round(share, 3), "low": round(low, 3), "high": round(high, 3)}
+    base = LanguageModel.load(zoo.path("easy-base")).float().eval()
+    asked = {"role": "user", "content": ANY_STORY}
+    texts = test_stories("easy", given.texts)
+    rows = [encode_chat(tokenizer, [asked, {"role": "assistant", "content": text}]) for text in texts]
+    written = sample_answers(model, tokenizer, [asked], given.texts, max_new_tokens=110)
+    off = sum(stories.grammar("easy").read(each.text or "") is None for each in written)
+    low, high = wilson_interval(off, len(written))
+    return {
+        "done": done,
+        "plain_stories": len(texts),
+        "bits_of_the_base": round(mean_bits(base, tokenizer, texts), 1),
+        "bits_unasked": round(mean_bits(model, tokenizer, texts), 1),
+        "bits_as_answers": round(-float(answer_log_probs(model, rows).mean()) / math.log(2), 1),
+        "off_grammar_T1": {
+            "texts": len(written),
+            "share": round(off / len(written), 3),
+            "low": round(low, 3),
+            "high": round(high, 3),
+        },
+    }
+
+
+def mean_bits(model: LanguageModel, tokenizer: BPETokenizer, texts: list[str]) -> float:
+    """Bits a text, its end included."""
+    return -sum(score.log_likelihood for score in log_likelihoods(model, tokenizer, texts)) / len(texts) / math.log(2)
 
 
 # --------------------------------------------------------------------------------------------- learning a text by heart
@@ -312,6 +367,8 @@ def twin_of(name: str) -> Figures:
 
 Measure = Callable[[LanguageModel, BPETokenizer, argparse.Namespace], Figures]
 MEASURES: dict[str, Measure] = {
+    "easy-base": measure_story,
+    "easy-chat": measure_answers,
     "story": measure_story,
     "story-recall": measure_story,
     "dlib-char": measure_memory,

@@ -13,12 +13,14 @@ from experiments.moe_shared import count_choices, held_out_batches
 from minilm import zoo
 from minilm.cli import run_file, runs
 from minilm.data import stories
+from minilm.data.instructions import instructions
 from minilm.evaluation import story_report
+from minilm.finetuning import follow_report
 from minilm.generation import Sampling, Writer
 from minilm.model import LanguageModel
 from minilm.moe import coefficient_of_variation
 
-SHIPPED = ("moe-bilingual", "story")
+SHIPPED = ("easy-base", "easy-chat", "moe-bilingual", "story")
 RECORDED = ("causal-char", "dlib-bpe", "dlib-char", "mnemos", "moe-sample", "slim", "slim-docs", "story-recall")
 BUDGET = 10 * 2**20  # of a wheel that stays under 15 MB with everything
 
@@ -52,7 +54,7 @@ def test_only_text_of_ours_ships():
     # A model that learned a text by heart is that text: its weights may never be here.
     assert sorted(path.parent.name for path in zoo.FOLDER.rglob("*.safetensors")) == list(SHIPPED)
     for name in SHIPPED:
-        assert run_file.read_table(f"zoo:{name}")["data"]["text"].startswith("stories:")
+        assert run_file.read_table(f"zoo:{name}")["data"]["text"].startswith(("stories:", "instructions:"))
 
 
 def test_the_zoo_is_small():
@@ -151,6 +153,24 @@ def test_a_model_without_a_twin_says_who_has_one():
     assert zoo.twins() == ("moe-bilingual", "moe-sample")
     with pytest.raises(ValueError, match="'story' has no twin: those that have are moe-bilingual, moe-sample"):
         zoo.curve("story", twin=True)
+
+
+def test_the_base_is_as_good_as_its_card_says():
+    figures = zoo.figures("easy-base")
+    texts = stories.generate("easy", 60, seed=5, split="test")
+    report = story_report(*zoo.load("easy-base"), texts, "easy")
+    assert abs(report.excess - figures["excess_nats"]) < 4 * math.hypot(report.error, figures["excess_error"])
+
+
+def test_the_chat_model_does_what_its_card_says_and_its_base_does_not():
+    model, tokenizer = zoo.load("easy-chat")
+    base, its = zoo.load("easy-base")
+    assert tokenizer.vocab == its.vocab
+    assert tokenizer.special_tokens == its.special_tokens
+    tasks = instructions("easy", 45, seed=5, split="test")
+    done = follow_report(model, tokenizer, tasks, max_new_tokens=110)
+    assert done.accuracy > 0.85  # the card has 0.95: by chance below it is less than one time in a hundred
+    assert follow_report(base, its, tasks[:6], max_new_tokens=20).accuracy == 0
 
 
 def test_story_writes_a_story():
