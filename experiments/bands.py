@@ -91,6 +91,11 @@ def plateau_of_doge(names: dict[str, Any], seed: int) -> Losses:
     return [record.loss for record in names["run"](names["trunk"], seed).train()]
 
 
+def first_answers(names: dict[str, Any], seed: int) -> Losses:
+    """Lesson 11's base model learning to answer."""
+    return list(names["sft"](names["examples"], 120, seed=seed)[1])
+
+
 def floor_of_doge(names: dict[str, Any]) -> float:
     """Lesson 10's floor in nats a token, on its first thousand training stories."""
     tokens = sum(len(document) + 1 for document in names["documents"][:1000])
@@ -137,6 +142,7 @@ BANDS = {
     ),
     "09-facts": Recipe("09_moe", balanced_facts, "nats a fact", (100, 200, 400), 20),
     "10-doge": Recipe("10_dynamic_mask", plateau_of_doge, "nats a token", (100, 250, 360), 40, floor_of_doge),
+    "11-sft": Recipe("11_finetuning", first_answers, "nats a learned token", (40, 80, 120), 20),
 }
 
 
