@@ -43,6 +43,7 @@ CONFIGS = {
     "plateau": {"schedule": ScheduleConfig("plateau", warmup=0, patience=4, final=0.001)},
     "dropout schedule": {"dropout": DropoutConfig("triangle", 0.0, 0.5)},
     "bfloat16": {"precision": "bfloat16"},
+    "bfloat16 weights": {"precision": "bfloat16-weights", "loss_chunk": 8},
 }
 
 

@@ -158,7 +158,82 @@ def test_bfloat16_trains_close_to_float32_and_keeps_its_weights_in_float32():
     assert losses["bfloat16"] != losses["float32"]
 
 
-def test_under_autocast_attention_is_computed_in_float32(monkeypatch):
+class TestBfloat16Weights:
+    def test_steps_that_bfloat16_cannot_take_are_taken(self):
+        """A rate so low that no weight of a bfloat16 model would move."""
+        model, config = tiny_model(block={"dropout": 0.0}, dim=32), plain(30, precision="bfloat16-weights")
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        trainer = Trainer(model, tiny_batches(), config.replace(learning_rate=1e-5))
+        trainer.train()
+        gains = {name: p.detach() for name, p in model.named_parameters() if name.endswith("norm.weight")}
+        assert all(bool((gain != before[name]).any()) for name, gain in gains.items())
+        assert all(torch.equal(gain.bfloat16(), before[name].bfloat16()) for name, gain in gains.items())
+
+    def test_it_follows_float32(self):
+        losses = {}
+        for precision in ("float32", "bfloat16-weights"):
+            model = tiny_model(block={"dropout": 0.0}, dim=32)
+            trainer = Trainer(model, tiny_batches(), plain(20, precision=precision, accumulate=2))
+            losses[precision] = [r.loss for r in trainer.train()]
+            assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert losses["bfloat16-weights"] == pytest.approx(losses["float32"], rel=0.02)
+        assert losses["bfloat16-weights"] != losses["float32"]
+
+    def test_gradients_of_several_batches_are_summed_in_float32(self):
+        trainer = Trainer(tiny_model(), tiny_batches(), plain(precision="bfloat16-weights"))
+        assert trainer.half is not None
+        weight, half = next(trainer.model.parameters()), next(trainer.network.parameters())
+        for gradient in (1.0, 2**-12, 2**-12):  # in bfloat16 the small ones would be lost
+            half.grad = torch.full_like(half, gradient)
+            trainer.half.collect_gradients()
+        assert half.grad is None
+        assert weight.grad is not None
+        assert weight.grad.unique().tolist() == [1 + 2**-11]
+
+    def test_the_copy_is_computed_with_and_follows_the_model(self):
+        trainer = Trainer(tiny_model(), tiny_batches(), plain(3, precision="bfloat16-weights"))
+        seen = []
+        trainer.network.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+        trainer.train()
+        assert seen == [torch.bfloat16] * 3
+        trainer.step()
+        with torch.no_grad():
+            next(trainer.model.parameters()).zero_()
+        trainer.half.refresh()
+        assert bool((next(trainer.network.parameters()) == 0).all())
+
+    def test_attention_is_computed_in_float32(self, monkeypatch):
+        seen = watch_attention(monkeypatch)
+        Trainer(tiny_model(), tiny_batches(), plain(precision="bfloat16-weights")).train()
+        assert seen == {torch.float32}
+
+    def test_a_schedule_of_dropout_reaches_the_copy(self):
+        config = plain(4, precision="bfloat16-weights", dropout=DropoutConfig("linear", end=0.5))
+        trainer = Trainer(tiny_model(), tiny_batches(), config)
+        for _ in range(4):
+            trainer.step()
+        assert trainer.network.embedder.dropout == 0.5
+
+    def test_what_has_a_state_of_its_own_is_refused(self):
+        moe = {"moe": {"num_experts": 2, "top_k": 1, "balance": "bias"}}
+        with pytest.raises(ValueError, match=r"a state of its own.*precision='bfloat16'"):
+            Trainer(tiny_model(feed_forward=moe), tiny_batches(), plain(precision="bfloat16-weights"))
+        with pytest.raises(ValueError, match=r"float64.*model.float\(\)"):
+            Trainer(tiny_model().double(), tiny_batches(), plain(precision="bfloat16-weights"))
+
+
+def test_float32_medium_is_pytorchs_setting_for_the_length_of_a_step():
+    seen, losses = [], {}
+    for precision in ("float32", "float32-medium"):
+        model = tiny_model(block={"dropout": 0.0}, dim=32)
+        model.head.register_full_backward_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+        losses[precision] = [r.loss for r in Trainer(model, tiny_batches(), plain(5, precision=precision)).train()]
+    assert seen == ["highest"] * 5 + ["medium"] * 5
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert losses["float32-medium"] == pytest.approx(losses["float32"], rel=0.02)  # 1e-6 without bfloat16 units
+
+
+def watch_attention(monkeypatch):
     seen = set()
     kernel = torch.nn.functional.scaled_dot_product_attention
 
@@ -167,8 +242,27 @@ def test_under_autocast_attention_is_computed_in_float32(monkeypatch):
         return kernel(q, k, v, *rest, **options)
 
     monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", watch)
+    return seen
+
+
+def test_under_autocast_attention_is_computed_in_float32(monkeypatch):
+    seen = watch_attention(monkeypatch)
     Trainer(tiny_model(), tiny_batches(), plain(precision="bfloat16")).train()
     assert seen == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "message"), [("compiler", "C\\+\\+ compiler.*apt install g"), ("headers", "Python.h.*python3-dev")]
+)
+def test_without_a_compiler_the_way_out_is_named(monkeypatch, tmp_path, lacking, message):
+    if lacking == "compiler":
+        monkeypatch.setattr("shutil.which", lambda name: None)
+    else:
+        monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/c++")
+        monkeypatch.setattr("sys.platform", "linux")
+        monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    with pytest.raises(RuntimeError, match=message):
+        Trainer(tiny_model(), tiny_batches(), plain(compile=True))
 
 
 def test_looking_does_not_change_the_run():

@@ -84,6 +84,9 @@ def attend_fast(
         mask = mask.float() if mask is not None and mask.dtype != torch.bool else mask
         with torch.autocast("cpu", enabled=False):  # the backward pass of the CPU's kernel is far slower in bfloat16
             return attend_fast(q.float(), k.float(), v.float(), mask, causal, dropout, scale)
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:  # for the same reason
+        mask = mask.float() if mask is not None and mask.dtype != torch.bool else mask
+        return attend_fast(q.float(), k.float(), v.float(), mask, causal, dropout, scale).to(q.dtype)
     heads, kv_heads = q.shape[1], k.shape[1]
     if q.shape[2] == 1 and kv_heads != heads and not causal and (mask is None or mask.shape[1] == 1):
         # One query a head: the heads of a group are as good as several queries of one head, and nothing is repeated.

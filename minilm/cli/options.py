@@ -304,9 +304,16 @@ OPTIONS = (
             "auto, which is a GPU where there is one",
             "Where to compute.",
         ),
-        ("--precision", "training.precision", "float32|bfloat16", "float32", "How exactly matrices are multiplied."),
+        (
+            "--precision",
+            "training.precision",
+            "float32|float32-medium|bfloat16|bfloat16-weights",
+            "float32",
+            "How exactly matrices are multiplied.",
+        ),
         ("--threads", "machine.threads", int, "", "How many processor threads to use."),
         ("--seed", "training.seed", int, "0", "Where all that is random begins."),
+        ("--loss-chunk", "training.loss_chunk", int, "", "Positions whose logits exist at a time; saves memory."),
         ("--compile", "training.compile", bool, "", "Compile the model first; pays for runs of many minutes."),
     ),
 )

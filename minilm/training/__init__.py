@@ -2,7 +2,7 @@
 
 Read in this order:
 
-- `losses`: cross-entropy by hand, label smoothing, z-loss;
+- `losses`: cross-entropy by hand, label smoothing, z-loss; `chunked_loss`: the same without ever holding all logits;
 - `optimizers`: SGD, momentum, Adam, AdamW, parameter groups, clipping;
 - `schedules`: warm-up and cosine, WSD, plateau; `dropout`: the same idea for dropout;
 - `batches`: documents or windows, and where in the data a run stands;
@@ -20,13 +20,14 @@ Read in this order:
 from minilm.data.windows import IGNORE
 from minilm.training.averages import ExponentialMovingAverage
 from minilm.training.batches import Batch, Batches, DocumentBatches, WindowBatches
+from minilm.training.chunked_loss import linear_cross_entropy
 from minilm.training.config import DropoutConfig, OptimizerConfig, ScheduleConfig, TrainingConfig, decay_branch
 from minilm.training.dropout import DropoutSchedule, dropout_rate
 from minilm.training.errors import CheckpointError, NotFiniteError, TrainingError
 from minilm.training.loggers import ConsoleLogger, CSVLogger, TensorBoardLogger, read_curve
 from minilm.training.losses import cross_entropy, smoothing_floor
 from minilm.training.optimizers import SGD, Adam, AdamW, clip_gradients, gradient_norm, parameter_groups
-from minilm.training.precision import autocast
+from minilm.training.precision import HalfPrecisionCopy, autocast
 from minilm.training.schedules import (
     Plateau,
     constant,
@@ -51,6 +52,7 @@ __all__ = [
     "DropoutConfig",
     "DropoutSchedule",
     "ExponentialMovingAverage",
+    "HalfPrecisionCopy",
     "Logger",
     "NotFiniteError",
     "OptimizerConfig",
@@ -69,6 +71,7 @@ __all__ = [
     "decay_branch",
     "dropout_rate",
     "gradient_norm",
+    "linear_cross_entropy",
     "misplaced_cosine",
     "parameter_groups",
     "read_curve",

@@ -77,8 +77,13 @@ class TrainingConfig(Config):
     z_loss: float = 0.0
     ema: float | None = None  # keep an average of the weights with this decay; it is what is evaluated and saved
     dropout: DropoutConfig | None = None  # None: what the model has
-    precision: Literal["float32", "bfloat16"] = "float32"
+    # float32-medium: products by oneDNN, which may round their factors; bfloat16: products in bfloat16 (autocast);
+    # bfloat16-weights: all of the forward and backward pass, with weights kept in float32 beside
+    precision: Literal["float32", "float32-medium", "bfloat16", "bfloat16-weights"] = "float32"
     compile: bool = False  # pays for runs of several minutes with batches of one shape
+    loss_chunk: int | None = (
+        None  # positions whose logits exist at a time; saves memory with many tokens in the vocabulary
+    )
     evaluate_every: int | None = None
     sample_every: int | None = None
     log_every: int = 10
@@ -89,7 +94,16 @@ class TrainingConfig(Config):
 
     def validate(self) -> None:
         """Check ranges."""
-        for name in ("steps", "accumulate", "evaluate_every", "sample_every", "log_every", "checkpoint_every", "keep"):
+        for name in (
+            "steps",
+            "accumulate",
+            "evaluate_every",
+            "sample_every",
+            "log_every",
+            "checkpoint_every",
+            "keep",
+            "loss_chunk",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"TrainingConfig.{name} = {value}: it must be at least 1")

@@ -19,7 +19,7 @@ def not_finite(trainer: "Trainer", step: int, loss: float, norm: float, batches:
     layer, what = "no layer", ""
     for batch in batches:
         trainer.optimizer.zero_grad()
-        layer, what = find_not_finite(trainer.model, lambda batch=batch: trainer.batch_loss(batch))  # type: ignore[misc]
+        layer, what = find_not_finite(trainer.network, lambda batch=batch: trainer.batch_loss(batch))  # type: ignore[misc]
         if layer != "no layer":
             break
     trainer.optimizer.zero_grad()

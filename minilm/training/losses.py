@@ -5,7 +5,7 @@ max(z) + ln sum exp(z - max(z)), so that no exponential overflows. Its gradient 
 elsewhere; written down here, it takes about a third of the time that differentiating operation by operation does.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import torch
@@ -40,13 +40,11 @@ def cross_entropy(
     The mean over no target at all is NaN, as in PyTorch. Raises ValueError for a target off the vocabulary and for shapes
     that do not fit.
     """
-    _check(logits, targets, label_smoothing, smoothing)
+    check_loss(logits.shape, targets, label_smoothing, smoothing)
     kept = is_kept(targets, ignore_index)
     places = targets.where(kept, 0)
-    _check_targets(places, logits.shape[-1])
-    vocab = logits.shape[-1]
-    elsewhere = label_smoothing / (vocab if smoothing == "uniform" else vocab - 1)
-    own = 1 - label_smoothing - (0.0 if smoothing == "uniform" else elsewhere)
+    check_targets(places, logits.shape[-1])
+    own, elsewhere = wanted_shares(logits.shape[-1], label_smoothing, smoothing)
     wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     losses: Tensor = _PositionLosses.apply(wide, places, own, elsewhere, z_loss)  # type: ignore[no-untyped-call]
     losses = losses.where(kept, 0)
@@ -107,10 +105,17 @@ def smoothing_floor(vocab_size: int, label_smoothing: float, smoothing: Smoothin
     return float(-torch.special.xlogy(own, own) - (vocab_size - 1) * torch.special.xlogy(elsewhere, elsewhere))
 
 
-def _check(logits: Tensor, targets: Tensor, label_smoothing: float, smoothing: str) -> None:
-    if logits.shape[:-1] != targets.shape:
+def wanted_shares(vocab_size: int, label_smoothing: float, smoothing: Smoothing) -> tuple[float, float]:
+    """What the smoothed distribution asks for: of every token the second number, of the target the first one more."""
+    elsewhere = label_smoothing / (vocab_size if smoothing == "uniform" else vocab_size - 1)
+    return 1 - label_smoothing - (0.0 if smoothing == "uniform" else elsewhere), elsewhere
+
+
+def check_loss(logits: Sequence[int], targets: Tensor, label_smoothing: float, smoothing: str) -> None:
+    """Refuse targets that do not fit the shape of the logits, and options that mean nothing."""
+    if tuple(logits[:-1]) != tuple(targets.shape):
         raise ValueError(
-            f"logits {list(logits.shape)} and targets {list(targets.shape)} do not fit: "
+            f"logits {list(logits)} and targets {list(targets.shape)} do not fit: "
             "targets have the shape of the logits without their last dimension, the vocabulary"
         )
     if not 0 <= label_smoothing < 1:
@@ -119,7 +124,7 @@ def _check(logits: Tensor, targets: Tensor, label_smoothing: float, smoothing: s
         raise ValueError(f"smoothing = {smoothing!r}: choose 'uniform' (PyTorch) or 'others' (dlib)")
 
 
-def _check_targets(places: Tensor, vocab_size: int) -> None:
+def check_targets(places: Tensor, vocab_size: int) -> None:
     """Refuse ids off the vocabulary by name; on a GPU asking would hold up the queue, and its own assertion has to do."""
     if places.device.type == "cpu" and places.numel():
         low, high = (int(bound) for bound in places.aminmax())

@@ -14,16 +14,19 @@ from torch import Tensor
 
 from minilm.data.windows import IGNORE
 from minilm.model import LanguageModel
+from minilm.model.compiling import compiled
+from minilm.model.parts import TokenHead
 from minilm.training import resuming
 from minilm.training.averages import ExponentialMovingAverage
 from minilm.training.batches import Batch, Batches
+from minilm.training.chunked_loss import linear_cross_entropy
 from minilm.training.config import TrainingConfig
 from minilm.training.diagnosis import not_finite
 from minilm.training.dropout import DropoutSchedule
 from minilm.training.errors import TrainingError
 from minilm.training.losses import cross_entropy
 from minilm.training.optimizers import clip_gradients, make_optimizer, set_rate
-from minilm.training.precision import autocast
+from minilm.training.precision import HalfPrecisionCopy, autocast, float32_products
 from minilm.training.randomness import random_state, restore_random_state, seed_everything, untouched_randomness
 from minilm.training.run_folder import RunFolder
 from minilm.training.schedules import Plateau
@@ -105,9 +108,17 @@ class Trainer:
         if schedule.kind == "plateau":
             self.plateau = Plateau(schedule.patience, schedule.shrink, smallest=schedule.final)
         self.average = None if config.ema is None else ExponentialMovingAverage(model, config.ema)
-        self.dropout = None if config.dropout is None else DropoutSchedule(model, config.dropout, config.steps)
         self.device = next(model.parameters()).device
-        self.forward: Callable[..., Tensor] = torch.compile(model) if config.compile else model
+        # What computes: the model, or a copy in half precision that follows it.
+        self.half = HalfPrecisionCopy(model) if config.precision == "bfloat16-weights" else None
+        self.network = model if self.half is None else self.half.network
+        self.dropout = None if config.dropout is None else DropoutSchedule(self.network, config.dropout, config.steps)
+        if config.loss_chunk is not None:
+            self._check_chunked(loss)
+        computed: Callable[..., Tensor] = self.network if config.loss_chunk is None else self.network.hidden
+        self.forward = (
+            compiled(computed) if config.compile else computed
+        )  # to logits, or to what the head reads of them
         self.step_number, self.tokens, self.seconds = 0, 0, 0.0
         self.stopped: str | None = None  # the signal that ended the run early
         self.random_state: tuple[dict[str, Any], dict[str, Tensor]] | None = None  # to go on from; None: config.seed
@@ -127,16 +138,21 @@ class Trainer:
         set_rate(self.optimizer, rate)
         if self.dropout is not None:
             self.dropout.set(number)
-        self.model.train()
+        if self.half is not None:
+            self.half.refresh()
+        self.network.train()
         self.optimizer.zero_grad()
         loss, auxiliary, random_before = 0.0, 0.0, torch.get_rng_state()
         weights = [batch.weight for batch in batches]
         for batch, weight in zip(batches, weights, strict=True):
             # A batch weighs as much as it has targets, so that several small ones give the gradient of one large one.
-            share = self.batch_loss(batch) * (weight / sum(weights))
-            share.backward()  # type: ignore[no-untyped-call]
+            with float32_products(self.config.precision):
+                share = self.batch_loss(batch) * (weight / sum(weights))
+                share.backward()  # type: ignore[no-untyped-call]
+            if self.half is not None:
+                self.half.collect_gradients()
             loss += float(share.detach())
-            auxiliary += float(self.model.auxiliary_loss().detach()) * (weight / sum(weights))
+            auxiliary += float(self.network.auxiliary_loss().detach()) * (weight / sum(weights))
         norm = clip_gradients(self.model.parameters(), self.config.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             torch.set_rng_state(random_before)
@@ -154,12 +170,38 @@ class Trainer:
         """The mean loss of a batch over its targets, and what parts of the model want added to it."""
         batch = batch.to(self.device)
         with autocast(self.device, self.config.precision):
-            logits = batch.logits(self.forward)
-        return self.loss(logits, batch.targets) + self.model.auxiliary_loss()
+            read = batch.logits(self.forward)
+            if self.config.loss_chunk is not None:
+                return self._chunked_loss(read, batch.targets) + self.network.auxiliary_loss()
+        return self.loss(read, batch.targets) + self.network.auxiliary_loss()
 
     def _config_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         c = self.config
         return cross_entropy(logits, targets, label_smoothing=c.label_smoothing, smoothing=c.smoothing, z_loss=c.z_loss)
+
+    def _chunked_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        c, head = self.config, self.network.head
+        return linear_cross_entropy(
+            hidden,
+            head.weight,  # type: ignore[arg-type]
+            targets,
+            head.bias,  # type: ignore[arg-type]
+            chunk=c.loss_chunk or 1,
+            label_smoothing=c.label_smoothing,
+            smoothing=c.smoothing,
+            z_loss=c.z_loss,
+        )
+
+    def _check_chunked(self, loss: Loss | None) -> None:
+        """Refuse to take a loss apart that is not the config's on a head that is one matrix for every position."""
+        if loss is not None or type(self).batch_loss is not Trainer.batch_loss:
+            raise ValueError(
+                "loss_chunk takes cross-entropy apart, and this run has a loss of its own: set loss_chunk=None"
+            )
+        if type(self.network.head) is not TokenHead:
+            raise ValueError(
+                f"loss_chunk takes the usual head apart, and this model's is a {type(self.network.head).__name__}: set loss_chunk=None"
+            )
 
     def _next_batch(self, number: int) -> Batch:
         try:
