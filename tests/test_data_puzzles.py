@@ -273,7 +273,7 @@ TASKS = (Sums(2), Sums(5), Countdown(), Sorting(), Reversal(), SudokuWords())
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_answers_and_traces_are_right_and_splits_share_no_key(task):
     train, test = problems(task, 150, "train"), problems(task, 40, "test")
-    assert tasks.overlap(train, test) == 0
+    assert tasks.shared_keys(train, test) == 0
     assert {tasks.split_of(problem) for problem in test} == {"test"}
     assert train == problems(task, 150, "train")
     assert train != problems(task, 150, "train", seed=1)

@@ -29,6 +29,7 @@ from minilm.data.puzzles.tasks import (
     Verdict,
     answer_in,
     problems,
+    shared_keys,
     solution_text,
 )
 
@@ -52,5 +53,6 @@ __all__ = [
     "overlap",
     "problems",
     "puzzle_family",
+    "shared_keys",
     "solution_text",
 ]

@@ -119,7 +119,7 @@ def problems(task: Task, n: int, split: Split | None = "train", seed: int = 0) -
     return list(found.values())
 
 
-def overlap(train: list[Problem], held_out: list[Problem]) -> int:
+def shared_keys(train: list[Problem], held_out: list[Problem]) -> int:
     """How many held-out problems share their key with a training problem: must be 0."""
     known = {problem.key for problem in train}
     return sum(problem.key in known for problem in held_out)
