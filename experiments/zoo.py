@@ -24,6 +24,7 @@ from experiments.moe_shared import count_choices, held_out_batches
 from minilm import zoo
 from minilm.data import corpora, stories
 from minilm.data.instructions import ANY_STORY, KINDS, instructions
+from minilm.data.puzzles import Sums, forgetful, problems, shared_keys
 from minilm.evaluation import (
     GrammarReport,
     evaluate_texts,
@@ -34,6 +35,7 @@ from minilm.evaluation import (
 )
 from minilm.finetuning import answer_log_probs, encode_chat, follow_report, sample_answers
 from minilm.generation import ConfidenceStop, Sampling, Writer
+from minilm.grpo import greedy_texts, pass_at_k, roll_out
 from minilm.model import LanguageModel
 from minilm.model.files import CONFIG, TOKENIZER, WEIGHTS
 from minilm.moe import coefficient_of_variation, usage_entropy
@@ -41,7 +43,7 @@ from minilm.tokenizer import BPETokenizer
 from minilm.training import Batch
 
 Figures = dict[str, Any]
-SHIPS = ("easy-base", "easy-chat", "moe-bilingual", "story")
+SHIPS = ("easy-base", "easy-chat", "moe-bilingual", "pupil", "pupil-3", "story")
 SIZES = {
     "easy-base": "easy",
     "story": "medium",
@@ -176,6 +178,48 @@ def measure_answers(model: LanguageModel, tokenizer: BPETokenizer, given: argpar
 def mean_bits(model: LanguageModel, tokenizer: BPETokenizer, texts: list[str]) -> float:
     """Bits a text, its end included."""
     return -sum(score.log_likelihood for score in log_likelihoods(model, tokenizer, texts)) / len(texts) / math.log(2)
+
+
+# ---------------------------------------------------------------------------------------------------------------- sums
+
+EXAMS = {"pupil": (2, 400), "pupil-3": (3, 1000)}  # digits, and test problems
+SAMPLES = 16
+
+
+def measure_pupil(model: LanguageModel, tokenizer: BPETokenizer, given: argparse.Namespace) -> Figures:
+    """On held-out sums: right and forgetful greedy answers, right ones where a carry is needed, pass@k of the first 200."""
+    digits, number = EXAMS[given.name]
+    task, end = Sums(digits), tokenizer.special_tokens["<end>"]
+    exam = problems(task, number, "test")
+    prompts = [[end, *tokenizer.encode(problem.prompt)] for problem in exam]
+    said = greedy_texts(model, tokenizer, prompts, max_new_tokens=8, stop_tokens=[end])
+    right = [task.verify(problem, text).correct for problem, text in zip(exam, said, strict=True)]
+    as_heard = [text == forgetful(problem) for problem, text in zip(exam, said, strict=True)]
+    carrying = [good for problem, good in zip(exam, right, strict=True) if forgetful(problem) != problem.answer]
+    written = roll_out(
+        model,
+        tokenizer,
+        prompts[:200],
+        group=SAMPLES,
+        max_new_tokens=8,
+        stop_token=end,
+        seed=7,
+        with_log_probs=False,
+    ).texts
+    hits = [
+        sum(task.verify(problem, text).correct for text in written[SAMPLES * i : SAMPLES * (i + 1)])
+        for i, problem in enumerate(exam[:200])
+    ]
+    return {
+        "exam": len(exam),
+        "shared_with_training": shared_keys(problems(task, {2: 6_000, 3: 20_000}[digits], "train"), exam),
+        "right": round(sum(right) / len(exam), 3),
+        "forgetful": round(sum(as_heard) / len(exam), 3),
+        "either": round(sum(map(max, right, as_heard)) / len(exam), 3),
+        "carrying": len(carrying),
+        "right_carrying": round(sum(carrying) / len(carrying), 3),
+        "pass_at": {str(k): round(sum(pass_at_k(SAMPLES, c, k) for c in hits) / len(hits), 3) for k in (1, 4, 16)},
+    }
 
 
 # --------------------------------------------------------------------------------------------- learning a text by heart
@@ -371,6 +415,8 @@ MEASURES: dict[str, Measure] = {
     "easy-chat": measure_answers,
     "story": measure_story,
     "story-recall": measure_story,
+    "pupil": measure_pupil,
+    "pupil-3": measure_pupil,
     "dlib-char": measure_memory,
     "causal-char": measure_memory,
     "dlib-bpe": measure_memory,
