@@ -3,6 +3,7 @@
 - `sampling`: small pure functions on logits (temperature, top-k, top-p, min-p, repetition penalty) and the choice of a token;
 - `stopping`: stop strings and tokens, and stopping where the model becomes unsure;
 - `reading`: what the model sees of a text that grows, with a cache or without;
+- `int8`: a copy of a model with weights of one byte, which writes faster;
 - `decoding`: `generate` for batches, `stream` for text that appears as it is written;
 - `beam`: the likeliest text rather than the likeliest token, as far as one cares to look;
 - `writer`: a model and its tokenizer as one thing that writes;
@@ -12,6 +13,7 @@
 from minilm.generation.beam import Beam, beam_search
 from minilm.generation.chat import Conversation, TooLong
 from minilm.generation.decoding import Generation, Stream, generate, stream
+from minilm.generation.int8 import Int8Linear, quantize_rows, to_int8
 from minilm.generation.reading import Context, Reader, arrange_for_writing
 from minilm.generation.sampling import (
     GREEDY,
@@ -36,6 +38,7 @@ __all__ = [
     "Context",
     "Conversation",
     "Generation",
+    "Int8Linear",
     "Reader",
     "Sampling",
     "StopReason",
@@ -53,7 +56,9 @@ __all__ = [
     "keep_top_k",
     "keep_top_p",
     "process_logits",
+    "quantize_rows",
     "sample_token",
     "stream",
+    "to_int8",
     "token_probabilities",
 ]
