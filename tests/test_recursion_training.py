@@ -15,7 +15,6 @@ from minilm.data.puzzles import GridPuzzles, puzzle_family
 from minilm.recursion import PuzzleTrainer, PuzzleTraining, RecursiveModel, evaluate, small
 from minilm.recursion import run as runs
 from minilm.recursion.evaluation import answers
-from minilm.recursion.training import reveal
 from minilm.training import TrainingError, checkpoints, read_curve
 
 FAMILY = puzzle_family("sudoku-4")
@@ -118,24 +117,6 @@ def test_disguises_are_new_each_time_and_can_be_turned_off():
         drawn = GridPuzzles(trainer.slots.tokens.numpy().astype(np.int8), trainer.slots.targets.numpy().astype(np.int8))
         assert FAMILY.is_correct(drawn, drawn.targets).all()
         assert set(FAMILY.keys(drawn)) <= set(FAMILY.keys(puzzles))
-
-
-def test_some_puzzles_show_a_part_of_their_blanks_and_half_of_them_none():
-    puzzles = FAMILY.generate(400, "train")
-    shown = reveal(puzzles, 0.5, np.random.default_rng(0))
-    given, blank = puzzles.inputs > 0, puzzles.inputs == 0
-    assert (shown.inputs[given] == puzzles.inputs[given]).all()
-    assert (shown.targets == puzzles.targets).all()
-    assert set(shown.inputs[blank & (shown.inputs > 0)] == puzzles.targets[blank & (shown.inputs > 0)]) == {True}
-    share = ((shown.inputs > 0) & blank).sum(1) / blank.sum(1)
-    assert 0.4 < (share == 0).mean() < 0.62  # half, and a few of which no cell was drawn
-    assert 0.2 < share[share > 0].mean() < 0.35
-    trainer = tiny_trainer(2, reveal=1.0, batch_size=64)
-    trainer.step()
-    fewest_blanks = (trainer.slots.tokens == 0).sum(1).min()
-    assert fewest_blanks < blank.sum(1).min() / 2
-    with pytest.raises(ValueError, match=r"reveal = 1\.5"):
-        PuzzleTraining(steps=3, reveal=1.5)
 
 
 def test_the_rate_warms_up_and_comes_down():

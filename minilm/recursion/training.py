@@ -42,7 +42,6 @@ class PuzzleTraining(Config):
     clip: float | None = 1.0
     ema: float | None = 0.999  # the average is what is evaluated and saved
     augment: bool = True  # each puzzle comes in a new disguise every time
-    reveal: float = 0.0  # every second puzzle shows some of its blanks as well: up to this share of them
     precision: Literal["float32", "bfloat16"] = (
         "float32"  # of matrix products; bfloat16 pays where the processor has it
     )
@@ -71,25 +70,12 @@ class PuzzleTraining(Config):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"PuzzleTraining.{name} = {value}: at least 0 and below 1")
-        if not 0 <= self.reveal <= 1:
-            raise ValueError(f"PuzzleTraining.reveal = {self.reveal}: a share of the blanks is between 0 and 1")
 
     def rate(self, step: int, progress: float) -> float:
         """The learning rate of an update, `progress` being the share of the run that is over."""
         rate = self.learning_rate * min(1.0, step / max(self.warmup, 1))
         left = (1 - progress) / self.decay if self.decay else 1.0
         return rate * (self.final + (1 - self.final) * min(1.0, max(0.0, left)))
-
-
-def reveal(puzzles: GridPuzzles, share: float, rng: np.random.Generator) -> GridPuzzles:
-    """Puzzles with some of their blanks filled in, so that a solver also meets grids that are nearly done.
-
-    Half of them stay as they are; of the others each shows a share of its blanks that is drawn evenly from 0 to `share`.
-    """
-    shown = rng.uniform(-share, share, (len(puzzles), 1))
-    return GridPuzzles(
-        np.where(rng.random(puzzles.inputs.shape) < shown, puzzles.targets, puzzles.inputs), puzzles.targets
-    )
 
 
 @dataclass
@@ -189,8 +175,6 @@ class PuzzleTrainer:
         drawn = self.puzzles[self.rng.integers(0, len(self.puzzles), len(free))]
         if self.config.augment:
             drawn = self.family.augment(drawn, self.rng)
-        if self.config.reveal:
-            drawn = reveal(drawn, self.config.reveal, self.rng)
         slots, fresh = self.slots, self.model.begin(len(free))
         slots.tokens[free] = torch.from_numpy(drawn.inputs.astype(np.int64))
         slots.targets[free] = torch.from_numpy(drawn.targets.astype(np.int64))
