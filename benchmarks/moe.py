@@ -1,26 +1,22 @@
-"""What a mixture of experts costs beside a dense feed-forward: `python -m benchmarks moe [--rounds 7] [--tokens 512 2048] [--json FILE]`.
+"""What a mixture of experts costs beside a dense feed-forward: `python -m benchmarks moe [--mode full] [--tokens 512 2048]`.
 
 One layer, forward and backward, at 512 to 4,096 tokens: a dense SwiGLU as wide as the experts that a token passes through, our fast
 dispatch and our loop, all experts on all tokens as three einsums, transformers' Mixtral block (its eager form, and the one that its models
 choose by themselves), and the products of our dispatch by `torch._grouped_mm`, which computes in bfloat16. All mixtures
-have the same weights and route alike, nearly evenly. Rounds are interleaved: every contender once, then all again. Tables in
-Markdown give medians, with the lowest and the highest, and the ratio to the dense one.
+have the same weights and route alike, nearly evenly. "Times as fast as the first" is against the dense one: 0.9 means that a mixture takes
+1 / 0.9 of its time.
 """
 
-import argparse
 import contextlib
 import io
-import json
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks._report import Plain, Table, finish, interleave, options
 from minilm.block import SwiGLU
 from minilm.config import MoEConfig
 from minilm.moe import ExpertBank, MixtureOfExperts, Routing, dispatch_loop, dispatch_sorted
@@ -91,66 +87,35 @@ def contenders(dim: int, hidden: int, experts: int, chosen: int) -> dict[str, nn
     return found
 
 
-def step_seconds(layer: nn.Module, x: Tensor, repeats: int) -> float:
-    """One forward and backward pass, the mean of several."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        layer.zero_grad()
-        layer(x.detach().requires_grad_()).sum().backward()
-    return (time.perf_counter() - start) / repeats
-
-
-def measure(shape: tuple[int, int, int, int], tokens: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every contender, round by round; those that cannot run on this machine are left out."""
+def measure(shape: tuple[int, int, int, int], tokens: int, rounds: int, clock: str) -> dict[str, list[float]]:
+    """Passes a second of every contender, round by round; those that cannot run on this machine are left out."""
     torch.manual_seed(1)
-    x, layers = torch.randn(1, tokens, shape[0]), contenders(*shape)
-    found: dict[str, list[float]] = {}
-    for name, layer in layers.items():
+    x = torch.randn(1, tokens, shape[0])
+    jobs: dict[str, Callable[[], float]] = {}
+    for name, layer in contenders(*shape).items():
+
+        def forward_and_backward(layer: nn.Module = layer) -> float:
+            layer.zero_grad()
+            layer(x.detach().requires_grad_()).sum().backward()
+            return 1.0
+
         with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(RuntimeError):
-            step_seconds(layer, x, 1)
-            found[name] = []
-    repeats = max(1, round(0.1 / step_seconds(layers[DENSE], x, 1)))
-    for _ in range(rounds):
-        for name, seconds in found.items():
-            seconds.append(step_seconds(layers[name], x, repeats))
-    return found
-
-
-def table(title: str, found: dict[str, list[float]]) -> str:
-    """Markdown."""
-    base = statistics.median(found[DENSE])
-    lines = [f"| {title} | median ms | lowest | highest | ratio |", "|---|---|---|---|---|"]
-    for name, seconds in found.items():
-        middle = statistics.median(seconds)
-        milliseconds = " | ".join(f"{1000 * value:,.1f}" for value in (middle, min(seconds), max(seconds)))
-        lines.append(f"| {name} | {milliseconds} | {middle / base:.2f} |")
-    return "\n".join(lines)
+            forward_and_backward()
+            jobs[name] = forward_and_backward
+    return interleave(jobs, rounds, 0.15, clock)
 
 
 def main() -> None:
     """Measure every shape at every number of tokens."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[512, 1024, 2048, 4096])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path, help="write all times here too")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    versions = f"torch {torch.__version__}, {arguments.threads} threads, {arguments.rounds} rounds"
-    print(f"{versions}; float32; forward and backward of one layer\n")
-    everything: dict[str, Any] = {"setting": versions}
+    began = time.perf_counter()
+    settings = options("moe", __doc__, tokens={"type": int, "nargs": "+", "default": None})
+    tables: list[Table | Plain] = []
     for name, shape in SHAPES.items():
-        for tokens in arguments.tokens:
-            found = measure(shape, tokens, arguments.rounds)
-            print(table(f"{name}: {tokens:,} tokens", found), flush=True)
-            ours = statistics.median(found["minilm, sorted by expert"])
-            for peer, seconds in found.items():
-                if peer.startswith("transformers"):
-                    print(f"\n{statistics.median(seconds) / ours:.2f} times as fast as {peer}", end="")
-            print("\n", flush=True)
-            everything[f"{name}: {tokens}"] = found
-    if arguments.json:
-        arguments.json.write_text(json.dumps(everything, indent=1) + "\n")
+        for tokens in settings.tokens or ([512, 1024, 2048, 4096] if settings.mode == "full" else [2048]):
+            speeds = measure(shape, tokens, settings.rounds, settings.clock)
+            note = "float32 unless said; forward and backward of one layer"
+            tables.append(Table(f"{name}: {tokens:,} tokens", "layers/s", speeds, note=note))
+    finish("moe", "What does a mixture of experts cost beside a dense feed-forward?", settings, tables, began)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The tokenizer beside Hugging Face tokenizers (Rust) and a trainer that recounts: `python -m benchmarks tokenizer`.
 
-Every measurement is a fresh process, so caches are cold and its peak memory is its own. Rounds are interleaved: each contender once, then all again. A table in Markdown gives medians, with the lowest and the highest.
-The 1.1 MB text is MINILM_TEST_DATA/tinyshakespeare.txt, or else Python's documentation as pydoc holds it. `--full` adds 67 MB of the sources and documents of this Python installation.
+Every measurement is a fresh process, so caches are cold and its peak memory is its own. Rounds are interleaved: each contender once, then all again.
+The 1.1 MB text is MINILM_TEST_DATA/tinyshakespeare.txt, or else Python's documentation as pydoc holds it. Full mode adds 67 MB of the sources and documents of this Python installation.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,8 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+
+from benchmarks._report import Plain, Table, finish, options, peak, reset_peak
 
 FULL_BYTES = 67_000_000
 # Task -> (what it is, corpus, size of the vocabulary, contenders; the first is what the others are compared with).
@@ -62,7 +62,7 @@ def installed_texts(limit: int) -> Iterator[str]:
 
 
 def measure(task: str, contender: str, pre_tokenizer: str, trained: str) -> dict[str, float]:
-    """Do the work of one contender once, in this process; seconds, and the peak of memory in MB above what the process had before."""
+    """Do the work of one contender once, in this process; seconds on both clocks, and the peak of memory in MB above what the process had before."""
     _, source, vocab_size, _ = TASKS[task]
     texts = corpus(source)
     if task == "encode-many":
@@ -73,9 +73,10 @@ def measure(task: str, contender: str, pre_tokenizer: str, trained: str) -> dict
         else train(contender, texts, vocab_size, pre_tokenizer)
     )
     before = reset_peak()
-    start = time.perf_counter()
+    start, start_processor = time.perf_counter(), time.process_time()
     work()
-    return {"seconds": time.perf_counter() - start, "memory": peak() - before}
+    seconds, processor = time.perf_counter() - start, time.process_time() - start_processor
+    return {"seconds": seconds, "processor": processor, "memory": peak() - before}
 
 
 def train(contender: str, texts: list[str], vocab_size: int, pre_tokenizer: str) -> Callable[[], object]:
@@ -114,27 +115,6 @@ def encode(contender: str, texts: list[str], trained: str) -> Callable[[], objec
     return lambda: ours.encode_batch(texts)
 
 
-def reset_peak() -> float:
-    """Forget the peak of memory so far where the system can (Linux), and give the memory in use, in MB."""
-    import psutil
-
-    with contextlib.suppress(OSError):
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
-    return float(psutil.Process().memory_info().rss) / 1e6
-
-
-def peak() -> float:
-    """The peak of memory of this process, in MB."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 def in_fresh_process(task: str, contender: str, pre_tokenizer: str, trained: str) -> dict[str, float]:
     """`measure` in a process of its own."""
     command = [
@@ -162,61 +142,46 @@ def describe(texts: list[str]) -> str:
     return f"{len(texts):,} texts, {sum(len(text.encode()) for text in texts) / 1e6:.1f} MB, sha256 {digest.hexdigest()[:12]}"
 
 
-def processor() -> str:
-    """The name of the processor."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def main() -> None:
-    """Run the rounds and print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks tokenizer", description=__doc__.splitlines()[0] if __doc__ else None
+    """Run the rounds and print the tables."""
+    began = time.perf_counter()
+    settings = options(
+        "tokenizer",
+        __doc__,
+        pre_tokenizer={"default": "gpt2", "choices": ["gpt2", "gpt4"]},
+        one={"nargs": 3, "metavar": ("TASK", "CONTENDER", "TOKENIZER"), "help": argparse.SUPPRESS},
     )
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (default 5)")
-    parser.add_argument("--full", action="store_true", help="also train on 67 MB (about a minute a round)")
-    parser.add_argument("--pre-tokenizer", default="gpt2", choices=["gpt2", "gpt4"])
-    parser.add_argument("--one", nargs=3, metavar=("TASK", "CONTENDER", "TOKENIZER"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        task, contender, trained = options.one
-        print(json.dumps(measure(task, contender, options.pre_tokenizer, trained)))
+    if settings.one:
+        task, contender, trained = settings.one
+        print(json.dumps(measure(task, contender, settings.pre_tokenizer, trained)))
         return
     from minilm.tokenizer import BPETokenizer
 
-    tasks = [task for task in TASKS if options.full or not task.endswith("full")]
+    tasks = [task for task in TASKS if settings.mode == "full" or not task.endswith("full")]
     measured: dict[tuple[str, str], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         trained = str(pathlib.Path(folder) / "tokenizer.json")
-        BPETokenizer.train(corpus("text"), 3500, pre_tokenizer=options.pre_tokenizer).save(trained)
-        for _ in range(options.rounds):
+        BPETokenizer.train(corpus("text"), 3500, pre_tokenizer=settings.pre_tokenizer).save(trained)
+        for round_ in range(settings.rounds):
             for task in tasks:
                 for contender in TASKS[task][3]:
+                    if task.endswith("full") and round_ >= 3:
+                        continue
                     measured.setdefault((task, contender), []).append(
-                        in_fresh_process(task, contender, options.pre_tokenizer, trained)
+                        in_fresh_process(task, contender, settings.pre_tokenizer, trained)
                     )
-    print(
-        f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, tokenizers {version('tokenizers')}; pre-tokenizer {options.pre_tokenizer}"
-    )
-    for name in dict.fromkeys(TASKS[task][1] for task in tasks):
-        print(f"{name}: {describe(corpus(name))}")
-    print(
-        f"\nMedian of {options.rounds} interleaved rounds (lowest to highest); memory: peak above the loaded text and library.\n"
-    )
-    print("| task | contender | seconds | relative time | memory, MB |\n|---|---|---|---|---|")
+    tables: list[Table | Plain] = []
     for task in tasks:
-        title, _, _, contenders = TASKS[task]
-        base = statistics.median(run["seconds"] for run in measured[task, contenders[0]])
-        for contender in contenders:
-            seconds = [run["seconds"] for run in measured[task, contender]]
-            memory = statistics.median(run["memory"] for run in measured[task, contender])
-            middle = statistics.median(seconds)
-            print(
-                f"| {title} | {contender} | {middle:.3f} ({min(seconds):.3f} to {max(seconds):.3f}) | {middle / base:.2f} | {memory:.0f} |"
-            )
+        title, source, _, names = TASKS[task]
+        clock = "processor" if settings.clock == "processor" else "seconds"
+        seconds = {name: [run[clock] for run in measured[task, name]] for name in names}
+        table = Table(title, "s", seconds, higher_is_better=False)
+        table.more["peak memory, MB"] = {
+            name: f"{statistics.median(run['memory'] for run in measured[task, name]):.0f}" for name in names
+        }
+        table.note = f"{describe(corpus(source))}; pre-tokenizer {settings.pre_tokenizer}; memory above the loaded text and library."
+        tables.append(table)
+    finish("tokenizer", "How fast is a byte-pair tokenizer in pure Python?", settings, tables, began)
 
 
 if __name__ == "__main__":
