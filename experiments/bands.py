@@ -91,6 +91,12 @@ def plateau_of_doge(names: dict[str, Any], seed: int) -> Losses:
     return [record.loss for record in names["run"](names["trunk"], seed).train()]
 
 
+def unpaid_answers(names: dict[str, Any], seed: int) -> Losses:
+    """Lesson 12's run: the share of each step's answers that the verifier did not pay."""
+    run = names["trainer"](names["copy"].deepcopy(names["pupil"]), seed=seed)
+    return [1 - record.reward for record in run.train()]
+
+
 def first_answers(names: dict[str, Any], seed: int) -> Losses:
     """Lesson 11's base model learning to answer."""
     return list(names["sft"](names["examples"], 120, seed=seed)[1])
@@ -143,6 +149,7 @@ BANDS = {
     "09-facts": Recipe("09_moe", balanced_facts, "nats a fact", (100, 200, 400), 20),
     "10-doge": Recipe("10_dynamic_mask", plateau_of_doge, "nats a token", (100, 250, 360), 40, floor_of_doge),
     "11-sft": Recipe("11_finetuning", first_answers, "nats a learned token", (40, 80, 120), 20),
+    "12-grpo": Recipe("12_grpo", unpaid_answers, "of the answers unpaid", (20, 40, 60), 10),
 }
 
 
