@@ -70,6 +70,11 @@ def test_without_a_mask_training_goes_below_the_floor_and_writing_is_broken():
             {"waiter", "fit", "exam", "pad", "keep_first", "own_places", "predicted", "PLAIN", "TWINS", "run", "trunk"}
             | {"held_out", "story_rows", "looks_at", "late_loss", "documents", "texts", "tokenizer"},
         ),
+        (
+            "12_grpo",
+            {"task", "drill", "exam", "pupil", "forgetful", "trainer", "is_right", "grade", "answers", "sixteen"}
+            | {"pass_curve", "imitate", "newborn", "rows", "hack", "solution_text"},
+        ),
     ],
 )
 def test_the_other_lessons_give_their_ledgers_what_they_need(lesson, needed):
