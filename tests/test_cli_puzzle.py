@@ -57,6 +57,10 @@ def test_settings_reach_the_run(tmp_path):
         (["4", "out", "--model", "gru"], "no model 'gru'"),
         (["4", "out", "--steps", "3", "--minutes", "2"], "not both"),
         (["4", "out", "--dim", "65"], "dim = 65"),
+        (["zoo:sudoku-6", "out", "--steps", "3"], "has its own settings"),
+        (["zoo:sudoko-6", "out"], "did you mean 'sudoku-6'"),
+        (["zoo:story", "out"], "no puzzle run"),
+        (["--test", "zoo:sudoku-7"], "did you mean 'sudoku-6'"),
     ],
 )
 def test_mistakes_end_in_one_sentence(words, complaint, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from experiments import recursion
 from experiments.moe_shared import count_choices, held_out_batches
 from minilm import zoo
 from minilm.cli import run_file, runs
@@ -19,9 +20,12 @@ from minilm.finetuning import follow_report
 from minilm.generation import Sampling, Writer
 from minilm.model import LanguageModel
 from minilm.moe import coefficient_of_variation
+from minilm.recursion import evaluate
+from minilm.recursion import run as runs_of_puzzles
 
 SHIPPED = ("easy-base", "easy-chat", "moe-bilingual", "pupil", "pupil-3", "story")
 RECORDED = ("causal-char", "dlib-bpe", "dlib-char", "mnemos", "moe-sample", "slim", "slim-docs", "story-recall")
+SOLVERS = ("sudoku-6",)
 BUDGET = 10 * 2**20  # of a wheel that stays under 15 MB with everything
 
 
@@ -48,11 +52,12 @@ def spellings(value):
 def test_names():
     assert zoo.names() == tuple(sorted((*SHIPPED, *RECORDED)))
     assert zoo.shipped() == SHIPPED
+    assert zoo.solvers() == SOLVERS
 
 
 def test_only_text_of_ours_ships():
     # A model that learned a text by heart is that text: its weights may never be here.
-    assert sorted(path.parent.name for path in zoo.FOLDER.rglob("*.safetensors")) == list(SHIPPED)
+    assert sorted(path.parent.name for path in zoo.FOLDER.rglob("*.safetensors")) == sorted((*SHIPPED, *SOLVERS))
     for name in SHIPPED:
         assert run_file.read_table(f"zoo:{name}")["data"]["text"].startswith(("stories:", "instructions:", "class:"))
 
@@ -191,6 +196,55 @@ def test_unknown_name_gets_the_nearest():
         zoo.load("storys")
     with pytest.raises(ValueError, match="it has causal-char"):
         zoo.card("../data")
+
+
+# ------------------------------------------------------------------------------------------------------ solvers of puzzles
+
+
+def test_a_solvers_card_states_the_figures():
+    card = zoo.card("sudoku-6")
+    missing = [path for path, value in leaves(zoo.figures("sudoku-6")) if not any(s in card for s in spellings(value))]
+    assert missing == []
+    for part in ("minilm puzzle zoo:sudoku-6 OUT", "processor seconds", "## Figures", "## Curve", "## Limits"):
+        assert part in card
+
+
+def test_a_solver_is_what_its_recipe_makes():
+    config = runs_of_puzzles.read(zoo.path("sudoku-6"))
+    assert config == recursion.config_of("sudoku-6")
+    assert zoo.recipe("sudoku-6") == zoo.path("sudoku-6") / "run.json"
+    model = zoo.load_solver("sudoku-6")
+    assert model.config == config.model
+    assert model.num_parameters() == zoo.figures("sudoku-6")["parameters"]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert not model.training
+    assert zoo.curve("sudoku-6")[-1]["step"] == config.training.steps
+
+
+def test_the_solver_solves_puzzles_of_classes_it_has_not_seen():
+    figures, config = zoo.figures("sudoku-6"), runs_of_puzzles.read(zoo.path("sudoku-6"))
+    assert figures["overlap"] == 0
+    assert figures["exact"][-1] >= 0.99
+    assert min(figures["exact"][config.model.segments - 1 :]) >= 0.985  # stable when it goes on thinking
+    puzzles = config.family().generate(100, "test", seed=5)
+    report = evaluate(zoo.load_solver("sudoku-6"), config.family(), puzzles)
+    assert report.exact[0] == pytest.approx(figures["exact"][0], abs=0.15)
+    assert report.exact[-1] >= 0.96
+
+
+def test_a_solver_writes_no_text_and_a_writer_solves_no_puzzles():
+    with pytest.raises(ValueError, match=r"writes no text: zoo\.load_solver\('sudoku-6'\)"):
+        zoo.load("sudoku-6")
+    with pytest.raises(ValueError, match="'story' solves no puzzles: the solvers are sudoku-6"):
+        zoo.load_solver("story")
+
+
+@pytest.mark.slow
+def test_a_solvers_figures_are_reproduced_by_their_command():
+    found = dict(leaves(recursion.report_of(zoo.path("sudoku-6"))))
+    for path, value in leaves(zoo.figures("sudoku-6")):
+        if path != ("parameters",) and path[0] != "by_givens":
+            assert found[path] == pytest.approx(value, abs=0.004), path
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from minilm.recursion.run import PuzzleRun, RunningPuzzles
 
 SHAPE, RUN, TEST = "Model", "Run", "Test"
+ZOO = "zoo:"
 TRAIN_PUZZLES = {4: 500}
 MANY = 10_000  # training puzzles where there is no reason for fewer
 
@@ -20,7 +21,9 @@ MANY = 10_000  # training puzzles where there is no reason for fewer
 def puzzle(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="PUZZLES OUT", help="4, 6, 9 (sudoku), sudoku-6-14 (givens) or maze-11; a folder."),
+        typer.Argument(
+            metavar="PUZZLES OUT", help="4, 6, 9 (sudoku), sudoku-6-14 (givens), maze-11 or zoo:NAME; a folder."
+        ),
     ],
     model: Annotated[str, typer.Option(help="trm, hrm, trm-mlp or plain.", rich_help_panel=SHAPE)] = "trm",
     dim: Annotated[int | None, typer.Option(help="Width. 64 for 4x4, else 96.", rich_help_panel=SHAPE)] = None,
@@ -52,14 +55,16 @@ def puzzle(
 ) -> None:
     """Learn to solve puzzles by thinking in loops: minilm puzzle 6 my-solver --minutes 10
 
-    Ctrl-C stops and saves; minilm puzzle --resume my-solver goes on, minilm puzzle --test my-solver tests again.
+    Ctrl-C stops and saves; minilm puzzle --resume my-solver goes on, minilm puzzle --test my-solver tests again. A solver of the zoo
+    is made again by minilm puzzle zoo:sudoku-6 my-solver, and tested by minilm puzzle --test zoo:sudoku-6.
     """
     alone = resume or test
     if len(words) != (1 if alone else 2):
         fail(f"Give {'OUT alone with --resume or --test' if alone else 'PUZZLES and OUT'}: minilm puzzle --help")
     if alone and any((change, minutes, steps, count, dim, force)):
         fail("A run goes on as it began, with the settings in OUT/run.json: leave them out, or begin another run.")
-    out = Path(words[-1]).expanduser()
+    if words[0].startswith(ZOO) and not alone and (change or minutes or steps or count or dim or seed):
+        fail(f"{words[0]} has its own settings: leave them out, or name the puzzles instead.")
     with console.status("Starting"):
         import torch
 
@@ -68,12 +73,16 @@ def puzzle(
     if threads:
         torch.set_num_threads(threads)
     try:
+        out = folder_of(words[-1]) if test else Path(words[-1]).expanduser()
         if not test:
             if resume:
                 running = runs.go_on(out)
             else:
                 wanted = {"steps": steps, "minutes": minutes, "count": count, "dim": dim, "seed": seed}
-                config = settings(words[0], model, change or [], wanted)
+                if words[0].startswith(ZOO):
+                    config = runs.read(folder_of(words[0]))
+                else:
+                    config = settings(words[0], model, change or [], wanted)
                 with console.status("Making puzzles"):
                     running = runs.begin(config, out, force)
             train(running)
@@ -85,6 +94,13 @@ def puzzle(
         report(runs.read(out), out, test_count, segments)
     except (ValueError, OSError, TrainingError) as error:
         fail(str(error))
+
+
+def folder_of(name: str) -> Path:
+    """A folder, or that of a solver of the zoo."""
+    from minilm import zoo
+
+    return zoo.path(name.removeprefix(ZOO)) if name.startswith(ZOO) else Path(name).expanduser()
 
 
 def settings(puzzles: str, name: str, changes: list[str], wanted: dict[str, Any]) -> "PuzzleRun":

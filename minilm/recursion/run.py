@@ -43,6 +43,10 @@ class PuzzleRun(Config):
         """The puzzles' family."""
         return puzzle_family(self.puzzles)
 
+    def learned_from(self) -> GridPuzzles:
+        """The training puzzles."""
+        return self.family().generate(self.train_puzzles, "train", self.data_seed)
+
     def held_out(self, split: str, count: int | None = None) -> GridPuzzles:
         """Puzzles of "validation" or "test": other ones for other splits, whatever the seed."""
         return self.family().generate(count or self.validation_puzzles, split, self.data_seed)  # type: ignore[arg-type]
@@ -101,7 +105,7 @@ def begin(config: PuzzleRun, out: str | Path, force: bool = False) -> RunningPuz
             raise TrainingError(f"{out} exists and holds no puzzle run: choose another folder")
         if not force:
             raise TrainingError(f"{out} holds a run already: go on with --resume, replace it with --force")
-    puzzles = config.family().generate(config.train_puzzles, "train", config.data_seed)
+    puzzles = config.learned_from()
     if out.exists() and any(out.iterdir()):
         shutil.rmtree(out)
     (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
@@ -135,8 +139,11 @@ def read(out: str | Path) -> PuzzleRun:
 
 
 def stored_puzzles(out: str | Path) -> GridPuzzles:
-    """What the run in a folder learns from."""
-    stored = read_weights(Path(out) / PUZZLES)
+    """What the run in a folder learns from; made again where it isn't stored, as in the zoo."""
+    path = Path(out) / PUZZLES
+    if not path.is_file():
+        return read(out).learned_from()
+    stored = read_weights(path)
     return GridPuzzles(*(stored[name].numpy().astype(np.int8) for name in ("inputs", "targets")))
 
 

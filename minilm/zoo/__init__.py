@@ -14,6 +14,9 @@ Each model is a folder here:
 - `twin.toml` and `twin.csv`, where a model is shown beside one that lacks one thing: the recipe and curve of the other;
 - `model.safetensors` in half precision, `config.json` and `tokenizer.json`, if it ships: a model of text that is not ours to
   spread doesn't, and its recipe, curve and figures are the record.
+
+Solvers of puzzles stand here too. `zoo.load_solver("sudoku-6")` loads one; its recipe is `run.json`, from which
+`minilm puzzle zoo:sudoku-6 OUT` trains.
 """
 
 import csv
@@ -24,9 +27,23 @@ from typing import Any
 
 from minilm.model import LanguageModel
 from minilm.model.files import TOKENIZER, WEIGHTS
+from minilm.recursion import RecursiveModel
+from minilm.recursion.run import RUN
 from minilm.tokenizer import BPETokenizer
 
-__all__ = ["card", "curve", "figures", "load", "names", "path", "recipe", "shipped", "twins"]
+__all__ = [
+    "card",
+    "curve",
+    "figures",
+    "load",
+    "load_solver",
+    "names",
+    "path",
+    "recipe",
+    "shipped",
+    "solvers",
+    "twins",
+]
 
 FOLDER = Path(__file__).parent
 RECIPE, CARD, FIGURES, CURVE = "recipe.toml", "card.md", "figures.json", "curve.csv"
@@ -34,13 +51,18 @@ TWIN, TWIN_CURVE = "twin.toml", "twin.csv"
 
 
 def names() -> tuple[str, ...]:
-    """Every model of the zoo, those that ship and those that are recorded only."""
+    """Every language model of the zoo, those that ship and those that are recorded only."""
     return tuple(sorted(each.parent.name for each in FOLDER.glob(f"*/{RECIPE}")))
 
 
 def shipped() -> tuple[str, ...]:
     """The models that `load` can load."""
     return tuple(name for name in names() if (FOLDER / name / WEIGHTS).is_file())
+
+
+def solvers() -> tuple[str, ...]:
+    """The solvers of puzzles, all of which ship."""
+    return tuple(sorted(each.parent.name for each in FOLDER.glob(f"*/{RUN}")))
 
 
 def twins() -> tuple[str, ...]:
@@ -50,24 +72,27 @@ def twins() -> tuple[str, ...]:
 
 def path(name: str) -> Path:
     """The folder of a model. ValueError names the nearest one for a name that isn't in the zoo."""
-    if name not in names():
-        near = difflib.get_close_matches(str(name), names(), n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names())}."
+    known = (*names(), *solvers())
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
         raise ValueError(f"the zoo has no {name!r}: {advice}")
     return FOLDER / name
 
 
 def recipe(name: str) -> Path:
-    """The file that trains the model: `minilm pretrain --config zoo:NAME OUT` reads it."""
-    return path(name) / RECIPE
+    """The file that trains the model: `minilm pretrain --config zoo:NAME OUT` reads it, or `minilm puzzle zoo:NAME OUT`."""
+    return path(name) / (RUN if name in solvers() else RECIPE)
 
 
 def load(name: str = "story") -> tuple[LanguageModel, BPETokenizer]:
     """A model in float32, ready to use (dropout off), and its tokenizer.
 
-    ValueError for a model that is recorded only, with the command that makes it.
+    ValueError for a model that is recorded only, with the command that makes it, and for a solver of puzzles.
     """
     folder = path(name)
+    if name in solvers():
+        raise ValueError(f"{name!r} solves puzzles and writes no text: zoo.load_solver({name!r}) loads it")
     if name not in shipped():
         raise ValueError(
             f"{name!r} doesn't ship: its training text isn't ours to spread, or it is too large. Make it with "
@@ -75,6 +100,16 @@ def load(name: str = "story") -> tuple[LanguageModel, BPETokenizer]:
         )
     model = LanguageModel.load(folder).float().eval()
     return model, BPETokenizer.load(folder / TOKENIZER)
+
+
+def load_solver(name: str) -> RecursiveModel:
+    """A solver of puzzles in float32, ready to use. ValueError for a model that is none."""
+    folder = path(name)
+    if name not in solvers():
+        raise ValueError(
+            f"{name!r} solves no puzzles: the solvers are {', '.join(solvers())}; zoo.load loads the others"
+        )
+    return RecursiveModel.load(folder).eval()
 
 
 def card(name: str) -> str:
