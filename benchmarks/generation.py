@@ -2,7 +2,7 @@
 
 Greedy, 32 tokens given, the rest written, a key-value cache on all sides (nanoGPT has none). Batch 1, and 16 texts at once in full mode.
 transformers has our weights, and must write the same text before anything is measured. litgpt writes one text at a time by its
-own `generate`; its batch of 16 is a loop of ours around its model. "bound" is the speed at which this machine streams the weights out
+own `generate`; its batch of 16 is a loop of ours around its model. Full mode adds steps of fixed shape, compiled. "bound" is the speed at which this machine streams the weights out
 of memory, each once a token: what one text at a time cannot exceed where the weights do not fit into a cache.
 """
 
@@ -18,7 +18,7 @@ from benchmarks._peers import GPTShaped, litgpt_model, transformers_model
 from benchmarks._report import Plain, Table, finish, interleave, now, number, options
 from minilm import presets
 from minilm.config import ModelConfig
-from minilm.generation import GREEDY, Sampling, arrange_for_writing, generate, to_int8
+from minilm.generation import GREEDY, Sampling, StaticStep, arrange_for_writing, generate, to_int8
 from minilm.model import LanguageModel
 
 PROMPT = list(range(1, 33))
@@ -75,6 +75,14 @@ def litgpt_loop(model: Any, batch: int, tokens: int) -> float:
     return batch * tokens
 
 
+def fixed_shape(step: StaticStep, batch: int, tokens: int) -> float:
+    """A greedy loop of steps of fixed shape."""
+    logits = step.read(torch.tensor([PROMPT] * batch))
+    for _ in range(tokens):
+        logits = step(logits.argmax(dim=-1))
+    return batch * tokens
+
+
 @torch.inference_mode()
 def without_cache(model: Any, batch: int, tokens: int) -> float:
     """A greedy loop that reads the whole text again for each token, as nanoGPT's `generate` does."""
@@ -97,7 +105,7 @@ def weights_a_second(model: LanguageModel, kind: torch.dtype, clock: str) -> flo
     return 1 / best
 
 
-def jobs(config: ModelConfig, batch: int, tokens: int) -> dict[str, Job]:
+def jobs(config: ModelConfig, batch: int, tokens: int, compiled: bool) -> dict[str, Job]:
     """Everyone, ready to write."""
     torch.manual_seed(0)
     model = LanguageModel.from_config(config).eval()
@@ -110,6 +118,9 @@ def jobs(config: ModelConfig, batch: int, tokens: int) -> dict[str, Job]:
         "minilm, bfloat16": partial(ours, half, GREEDY, batch, tokens),
         "minilm, arranged, temperature 0.8, top-k 50, top-p 0.9": partial(ours, arranged, USUAL, batch, tokens),
     }
+    for name, each in (("float32", model), ("int8", whole)) if compiled else ():
+        step = StaticStep(each, batch, len(PROMPT) + tokens, compile=True)
+        found[f"minilm, {name}, fixed shape, compiled"] = partial(fixed_shape, step, batch, tokens)
     theirs = transformers_model(copy.deepcopy(model))
     if theirs is not None:
         theirs = theirs.eval()
@@ -137,6 +148,7 @@ def main() -> None:
         tokens={"type": int, "default": None, "help": "how many are written"},
         shapes={"nargs": "+", "choices": list(SHAPES), "default": list(SHAPES)},
         batches={"type": int, "nargs": "+", "default": None},
+        compiled={"action": "store_true", "help": "with compiled steps in the short mode too (minutes)"},
     )
     full = settings.mode == "full"
     tokens = settings.tokens or (200 if full else 40)
@@ -148,7 +160,7 @@ def main() -> None:
             for kind in (torch.float32, torch.bfloat16, torch.int8)
         }
         for batch in settings.batches or ([1, 16] if full else [1]):
-            contenders = jobs(config, batch, tokens)
+            contenders = jobs(config, batch, tokens, full or settings.compiled)
             rounds = interleave(contenders, settings.rounds, 1.0 if full else 0.3, settings.clock)
             table = Table(f"{shape}, batch {batch}: {tokens} tokens written", "tokens/s", rounds)
             if batch == 1:

@@ -4,6 +4,7 @@
 - `stopping`: stop strings and tokens, and stopping where the model becomes unsure;
 - `reading`: what the model sees of a text that grows, with a cache or without;
 - `int8`: a copy of a model with weights of one byte, which writes faster;
+- `steps`: a step of fixed shape, which can be compiled;
 - `decoding`: `generate` for batches, `stream` for text that appears as it is written;
 - `beam`: the likeliest text rather than the likeliest token, as far as one cares to look;
 - `writer`: a model and its tokenizer as one thing that writes;
@@ -27,6 +28,7 @@ from minilm.generation.sampling import (
     sample_token,
     token_probabilities,
 )
+from minilm.generation.steps import StaticStep
 from minilm.generation.stopping import ConfidenceStop, ConfidenceWatch, StopReason, TextOut, confidence
 from minilm.generation.writer import Writer
 
@@ -41,6 +43,7 @@ __all__ = [
     "Int8Linear",
     "Reader",
     "Sampling",
+    "StaticStep",
     "StopReason",
     "Stream",
     "TextOut",
