@@ -91,6 +91,12 @@ def plateau_of_doge(names: dict[str, Any], seed: int) -> Losses:
     return [record.loss for record in names["run"](names["trunk"], seed).train()]
 
 
+def loops(names: dict[str, Any], seed: int) -> Losses:
+    """Lesson 13's plain twin, whose weights then learn to think in loops: the loops' loss."""
+    twin, _ = names["train_plain"](seed)
+    return names["train_loops"](names["in_loops"](twin), seed)  # type: ignore[no-any-return]
+
+
 def unpaid_answers(names: dict[str, Any], seed: int) -> Losses:
     """Lesson 12's run: the share of each step's answers that the verifier did not pay."""
     run = names["trainer"](names["copy"].deepcopy(names["pupil"]), seed=seed)
@@ -150,6 +156,7 @@ BANDS = {
     "10-doge": Recipe("10_dynamic_mask", plateau_of_doge, "nats a token", (100, 250, 360), 40, floor_of_doge),
     "11-sft": Recipe("11_finetuning", first_answers, "nats a learned token", (40, 80, 120), 20),
     "12-grpo": Recipe("12_grpo", unpaid_answers, "of the answers unpaid", (20, 40, 60), 10, seeds=8),
+    "13-loops": Recipe("13_recursion", loops, "nats a cell", (50, 125, 250), 25),
 }
 
 
