@@ -75,6 +75,10 @@ def test_without_a_mask_training_goes_below_the_floor_and_writing_is_broken():
             {"task", "drill", "exam", "pupil", "forgetful", "trainer", "is_right", "grade", "answers", "sixteen"}
             | {"pass_curve", "imitate", "newborn", "rows", "hack", "solution_text"},
         ),
+        (
+            "13_recursion",
+            {"train_plain", "train_loops", "in_loops", "when", "QUICK", "LIVE", "easy", "practice", "exam"},
+        ),
     ],
 )
 def test_the_other_lessons_give_their_ledgers_what_they_need(lesson, needed):
