@@ -261,7 +261,7 @@ def test_figures_are_reproduced_by_their_command(name, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["moe-bilingual", "moe-sample", "story-recall"])
+@pytest.mark.parametrize("name", ["moe-bilingual", "moe-sample", "pupil", "story-recall"])
 def test_recipe_begins_as_recorded(name, tmp_path):
     trainer, _ = runs.begin(run_file.build(run_file.read_table(f"zoo:{name}")), tmp_path / "out", force=False)
     trainer.loggers.clear()
