@@ -55,7 +55,9 @@ def write(record: Figures) -> None:
     record["runs"].sort(key=lambda run: (run["part"], run["way"], run["seed"]))
     lines = ",\n  ".join(json.dumps(run, ensure_ascii=False) for run in record["runs"])
     rest = json.dumps({key: value for key, value in record.items() if key != "runs"}, ensure_ascii=False)
-    FILE.write_text(f'{rest[:-1]},\n "runs": [\n  {lines}\n ]}}\n', encoding="utf-8")
+    partial = FILE.with_suffix(".partial")
+    partial.write_text(f'{rest[:-1]},\n "runs": [\n  {lines}\n ]}}\n', encoding="utf-8")
+    partial.replace(FILE)
 
 
 def missing(part: str, way: str, seed: int) -> bool:
