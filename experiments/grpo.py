@@ -1,7 +1,7 @@
 """The ledger of lesson 12, run from the lesson's own cells: three seeds each, lowest to highest; clocks are processor seconds.
 
 python -m experiments.grpo                   everything but the teacher (about ten minutes with one thread)
-python -m experiments.grpo controls knobs    some of it: traces, failing, controls, knobs, bonus, hacks, leash, length
+python -m experiments.grpo controls knobs    some of it: controls, hacks, substring, knobs, bonus, traces, failing, length
 python -m experiments.grpo teacher           a grammar's odds against its text, written to minilm/recorded/grpo_teacher.json
 
 `experiments.grpo_long` is the lesson's long run.
@@ -157,26 +157,34 @@ def traces(names: dict[str, Any]) -> None:
 
 
 def hacks(names: dict[str, Any]) -> None:
-    """The substring reward: best exam, lowest in the last two thirds, last one; mean reward of the last 50 steps."""
-    substring(names, 0.0)
+    """The substring reward with a bonus for length, without and with a KL to the pupil."""
+    for kl in (0.0, 0.05, 0.2):
+        found: dict[str, list[float]] = {"best exam": [], "last exam": [], "last reward": []}
+        for seed in SEEDS:
+            seen, marks, _ = names["hack"](seed, kl=kl)
+            found["best exam"].append(max(value for _, value in marks))
+            found["last exam"].append(marks[-1][1])
+            found["last reward"].append(seen[-1].reward)
+        for what, values in found.items():
+            line(f"substring and bonus, KL {kl:g}, 75 steps: {what}", values)
 
 
-def leash(names: dict[str, Any]) -> None:
-    """The same with a KL to the pupil."""
-    substring(names, 0.05)
-
-
-def substring(names: dict[str, Any], kl: float) -> None:
-    """Train on the substring reward."""
-    found: dict[str, list[float]] = {"best exam": [], "lowest late exam": [], "last exam": [], "late reward": []}
+def substring(names: dict[str, Any]) -> None:
+    """The substring reward without the bonus, twice as long, at the temperature of the lesson's other runs."""
+    found: dict[str, list[float]] = {"best exam": [], "lowest late exam": [], "late reward": []}
     for seed in SEEDS:
-        seen, marks, _ = names["hack"](seed, kl=kl)
-        found["best exam"].append(max(value for _, value in marks))
-        found["last exam"].append(marks[-1][1])
-        found["lowest late exam"].append(min(value for step, value in marks if step >= 50))
-        found["late reward"].append(sum(record.reward for record in seen[-50:]) / 50)
+        model, marks, rewards = copy.deepcopy(names["pupil"]), [], []
+        paid = lambda problem, text: names["substring_reward"](text, problem.answer)  # noqa: E731
+        run = names["trainer"](model, paid, steps=150, seed=seed, max_new_tokens=12, learning_rate=5e-4)
+        for record in run.steps():
+            rewards.append(record.reward)
+            if record.step % 15 == 0:
+                marks.append(names["grade"](model.eval(), names["exam"]))
+        found["best exam"].append(max(marks))
+        found["lowest late exam"].append(min(marks[3:]))
+        found["late reward"].append(sum(rewards[-50:]) / 50)
     for name, values in found.items():
-        line(f"substring reward, 150 steps, KL {kl:g}: {name}", values)
+        line(f"substring reward alone, 150 steps: {name}", values)
 
 
 def failing(names: dict[str, Any]) -> None:
@@ -287,7 +295,7 @@ def taught_by(
 EXPERIMENTS = {
     "controls": controls,
     "hacks": hacks,
-    "leash": leash,
+    "substring": substring,
     "knobs": knobs,
     "bonus": bonus,
     "traces": traces,
