@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minilm.generation import GREEDY, StaticStep, generate, to_int8
+from minilm.generation import GREEDY, Sampling, StaticStep, generate, to_int8
 from minilm.model import LanguageModel
 
 SMALL = {"vocab_size": 40, "dim": 32, "num_layers": 2, "context_length": 24}
@@ -42,6 +42,45 @@ def test_it_writes_what_generate_writes() -> None:
             written.append(int(logits.argmax()))
             logits = step(logits.argmax(dim=-1))
         assert written == generate(each, [[1, 2, 3]], 12, GREEDY)[0].ids
+
+
+def test_generate_writes_the_same_with_it() -> None:
+    """Past the context, with texts that end at different times, sampled and greedy."""
+    model = small()
+    prompts = torch.randint(40, (3, 5), generator=torch.Generator().manual_seed(2)).tolist()
+    step = StaticStep(model, batch=3)
+    for sampling in (GREEDY, Sampling(0.8, top_k=10)):
+        usual = generate(model, prompts, 40, sampling)
+        stops = [usual[0].ids[4], usual[2].ids[11]]
+        for stop in ([], stops):
+            expected = generate(model, prompts, 40, sampling, stop_tokens=stop)
+            found = generate(model, prompts, 40, sampling, stop_tokens=stop, step=step)
+            assert [text.ids for text in found] == [text.ids for text in expected]
+            for one, other in zip(found, expected, strict=True):
+                assert one.log_probs == pytest.approx(other.log_probs, abs=1e-9)
+        assert len({len(text.ids) for text in expected}) > 1
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        ([[1, 2]], {}, "made for 2 texts of equal length, and there are 1"),
+        ([[1, 2], [1]], {}, r"there are 2, of \[1, 2\] tokens"),
+        ([[1, 2], [1, 3]], {"use_cache": False}, "use_cache=False rules it out"),
+        ([[1, 2], [1, 3]], {"max_new_tokens": 9}, "11 tokens will be read, .* capacity=11"),
+    ],
+)
+def test_what_a_step_was_not_made_for_is_refused(
+    prompts: list[list[int]], options: dict[str, int], message: str
+) -> None:
+    model = small()
+    with pytest.raises(ValueError, match=message):
+        generate(model, prompts, **({"max_new_tokens": 3} | options), step=StaticStep(model, 2, capacity=8))  # type: ignore[arg-type]
+
+
+def test_another_models_step_is_refused() -> None:
+    with pytest.raises(ValueError, match="another model"):
+        generate(small(), [[1]], 2, step=StaticStep(small()))
 
 
 @pytest.mark.parametrize(

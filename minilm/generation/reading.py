@@ -8,6 +8,7 @@ from torch import Tensor
 
 from minilm.attention import KVCache
 from minilm.config import ModelConfig
+from minilm.generation.steps import StaticStep
 from minilm.model import LanguageModel
 
 
@@ -59,8 +60,9 @@ class Reader:
         use_cache: bool | None = None,
         pad_token: int | None = None,
         room: int = 0,
+        step: StaticStep | None = None,
     ) -> None:
-        """`room`: how many tokens will probably be added, so that the cache need not grow."""
+        """`room`: how many tokens will probably be added, so that the cache need not grow. `step`: what reads, in place of a cache."""
         self.model = model
         self.texts = [list(text) for text in texts]
         self.device = next(model.parameters()).device
@@ -73,9 +75,12 @@ class Reader:
         self.context = Context(model.config, cacheable=not why_not)
         self._whole_window = model.config.head.kind != "per_token"
         self._cache: KVCache | None = None
-        self._dropped = [0] * len(self.texts)
+        self._step, self._rows = step, list(range(len(self.texts)))  # the row of the step that each text has
+        self._dropped, self._started = [0] * len(self.texts), False
         if self._whole_window:
             self._check_windows()
+        if step is not None:
+            self._check_step(step)
 
     def logits(self) -> Float[Tensor, "batch vocab"]:
         """For the next token of each text, in float32 at least. Call it within `torch.inference_mode()`."""
@@ -94,16 +99,29 @@ class Reader:
         """Go on with these texts only, in this order; a text may be there more than once."""
         self.texts = [list(self.texts[row]) for row in rows]
         self._dropped = [self._dropped[row] for row in rows]
+        self._rows = [self._rows[row] for row in rows]
         if self._cache is not None:
             self._cache.select(torch.tensor(rows, device=self.device))
 
     def _cached_logits(self) -> Tensor:
         dropped = [self.context.dropped(len(text)) for text in self.texts]
+        if self._step is not None:
+            return self._step_logits(self._step, dropped)
         if self._cache is None or dropped != self._dropped:
             self._dropped = dropped
             return self._read_anew()
         newest = torch.tensor([[text[-1]] for text in self.texts], device=self.device)
         return self.model(newest, self._cache)[:, -1]  # type: ignore[no-any-return]
+
+    def _step_logits(self, step: StaticStep, dropped: list[int]) -> Tensor:
+        """By steps of fixed shape, which keep a row for texts that are done: what it reads then is of no account."""
+        rows = torch.tensor(self._rows, device=self.device)
+        anew = not self._started or dropped != self._dropped
+        seen = [self.context.visible(text) if anew else text[-1:] for text in self.texts]
+        ids = torch.zeros(step.batch, len(seen[0]), dtype=torch.long, device=self.device)
+        ids[rows] = torch.tensor(seen, device=self.device)
+        self._started, self._dropped = True, dropped
+        return (step.read(ids) if anew else step(ids[:, 0]))[rows]
 
     def _read_anew(self) -> Tensor:
         """Fill a new cache with all that is visible, shorter texts padded on the left."""
@@ -134,6 +152,23 @@ class Reader:
             return self.model(ids, cache)[:, -1]  # type: ignore[no-any-return]
         # Only the last position's scores are wanted: those of a long prompt would fill batch x seq x vocab numbers.
         return self.model.head(self.model.hidden(ids, cache)[:, -1:])[:, -1]  # type: ignore[no-any-return]
+
+    def _check_step(self, step: StaticStep) -> None:
+        if step.model is not self.model or not self.cached:
+            raise ValueError(
+                "the step was made for another model, or use_cache=False rules it out: StaticStep(model, ...)"
+            )
+        lengths = sorted({len(text) for text in self.texts})
+        if len(self.texts) != step.batch or len(lengths) != 1:
+            raise ValueError(
+                f"the step was made for {step.batch} texts of equal length, and there are {len(self.texts)}, of {lengths} tokens"
+            )
+        needed = lengths[0] + self.room
+        needed = needed if self.context.limit is None else min(needed, self.context.limit)
+        if needed > step.capacity:
+            raise ValueError(
+                f"{needed} tokens will be read, and the step has room for {step.capacity}: make it with capacity={needed}"
+            )
 
     def _check_windows(self) -> None:
         shortest = min(map(len, self.texts), default=0)
