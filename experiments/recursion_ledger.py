@@ -6,7 +6,7 @@ python -m experiments.recursion_ledger table               what is recorded
 
 Settings: as in the lesson, a plain twin of the setting learns for 300 updates, its weights move into the loops (both networks get
 them where there are two), and the loops learn for 250 more. Averaged weights are tested, the last ones where there is no average.
-The plain rival of sixteen blocks has as many seconds in all; that of two is among the looks, with 1,000 updates.
+The plain rival of sixteen blocks has as many seconds in all; that of two is among the looks, with 1,000 updates (four fifths).
 Looks: the plain twin alone, by the round in which a simple solver fills a cell.
 """
 
@@ -30,9 +30,11 @@ SEGMENTS = 32  # four times those of training
 SETTINGS: dict[str, dict[str, Any] | str] = {
     "TRM": {},
     "one-step gradient": {"gradient": "one-step"},
+    "full gradient": {"gradient": "full"},
     "one segment": {"segments": 1},
     "no average": {"training.ema": None},
     "two networks": {"shared": False},
+    "stablemax": {"loss": "stablemax"},
     "plain, 16 blocks": "compute",
 }
 # Updates and learning rate of a plain rival.
@@ -41,6 +43,7 @@ RIVALS = {"compute": (200, 1e-3)}
 LOOKS = {
     "2 blocks, 300 updates": (2, 300),
     "2 blocks, 1,000 updates": (2, 1000),
+    "4 blocks, 300 updates": (4, 300),
 }
 
 
