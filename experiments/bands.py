@@ -92,9 +92,9 @@ def plateau_of_doge(names: dict[str, Any], seed: int) -> Losses:
 
 
 def loops(names: dict[str, Any], seed: int) -> Losses:
-    """Lesson 13's plain twin, whose weights then learn to think in loops: the loops' loss."""
-    twin, _ = names["train_plain"](seed)
-    return names["train_loops"](names["in_loops"](twin), seed)  # type: ignore[no-any-return]
+    """Lesson 13's plain twin, whose weights then learn to think in loops: the loops' loss. Seeds from 1 on: the lesson's is 0."""
+    twin, _ = names["train_plain"](seed + 1)
+    return names["train_loops"](names["in_loops"](twin), seed + 1)  # type: ignore[no-any-return]
 
 
 def unpaid_answers(names: dict[str, Any], seed: int) -> Losses:
@@ -155,8 +155,8 @@ BANDS = {
     "09-facts": Recipe("09_moe", balanced_facts, "nats a fact", (100, 200, 400), 20),
     "10-doge": Recipe("10_dynamic_mask", plateau_of_doge, "nats a token", (100, 250, 360), 40, floor_of_doge),
     "11-sft": Recipe("11_finetuning", first_answers, "nats a learned token", (40, 80, 120), 20),
-    "12-grpo": Recipe("12_grpo", unpaid_answers, "of the answers unpaid", (20, 40, 60), 10, seeds=8),
-    "13-loops": Recipe("13_recursion", loops, "nats a cell", (50, 125, 250), 25),
+    "12-grpo": Recipe("12_grpo", unpaid_answers, "share of answers unpaid", (20, 40, 60), 10, seeds=8),
+    "13-loops": Recipe("13_recursion", loops, "nats a cell", (50, 125, 250), 25, seeds=15),
 }
 
 
