@@ -498,18 +498,19 @@ def _disguise(
     blanks: bool = True,
     rows: bool = True,
     bands: bool = True,
+    columns: bool = True,
     free: bool = False,
 ) -> Callable[..., tuple[Grid, Grid]]:
     def disguise(puzzle: Grid, solution: Grid, rng: np.random.Generator) -> tuple[Grid, Grid]:
-        def lines() -> Grid:
+        def lines(across: bool = False) -> Grid:
             if free:
                 return rng.permutation(4)
-            order = rng.permutation(2) if bands else np.arange(2)
+            order = rng.permutation(2) if bands and (columns or not across) else np.arange(2)
             return np.concatenate([2 * band + (rng.permutation(2) if rows else np.arange(2)) for band in order])
 
         def draw() -> tuple[Grid, Grid, Grid]:
             names = np.concatenate([[0], rng.permutation(4) + 1]) if blanks else rng.permutation(5)
-            return (names if rename else np.arange(5)), lines(), lines()
+            return (names if rename else np.arange(5)), lines(), lines(across=True)
 
         first = draw()
         second = first if both else draw()
@@ -550,13 +551,16 @@ def _as_many_blanks(answer: Any) -> bool:
     return all((p == 0).sum() == (found[i % 5] == 0).sum() for i, (p, _) in enumerate(_some(answer)))
 
 
-def _much_changes(answer: Any) -> bool | str:
-    """From one solution more grids come than renaming alone (24) or moving lines alone can give."""
-    grid = puzzle_family("sudoku-4").generate(1, "train")
-    puzzle, solution = grid.inputs[0].reshape(4, 4), grid.targets[0].reshape(4, 4)
-    rng = np.random.default_rng(1)
-    found = {np.asarray(answer(puzzle.copy(), solution.copy(), rng)[0]).tobytes() for _ in range(400)}
-    return len(found) > 250 or f"400 calls gave {len(found)} different puzzles."
+def _every_move(answer: Any) -> bool | str:
+    """A single given visits every place with every name."""
+    solution = puzzle_family("sudoku-4").generate(1, "train").targets[0].reshape(4, 4)
+    puzzle, rng = np.zeros_like(solution), np.random.default_rng(1)
+    puzzle[0, 0] = solution[0, 0]
+    seen: set[tuple[int, int, int]] = set()
+    for _ in range(1000):
+        grid = np.asarray(answer(puzzle.copy(), solution.copy(), rng)[0])
+        seen |= {(int(row), int(column), int(grid[row, column])) for row, column in np.argwhere(grid)}
+    return len(seen) == 64 or f"The first cell's given took {len(seen)} of its 64 combinations of place and digit."
 
 
 def _random_from_rng(answer: Any) -> bool:
@@ -591,7 +595,7 @@ exercise(
         ),
         holds(
             "every kind of move is used",
-            _much_changes,
+            _every_move,
             "Too few disguises come out. Rename the digits at random (24 ways), and order rows and columns: within bands, and the bands themselves (8 ways each).",
         ),
         holds(
@@ -612,5 +616,7 @@ exercise(
         wrong(_disguise(rename=False)),
         wrong(_disguise(rows=False, bands=False)),
         wrong(_disguise(bands=False, rename=False)),
+        wrong(_disguise(bands=False)),
+        wrong(_disguise(columns=False)),
     ],
 )
