@@ -95,6 +95,9 @@ def carries(names: dict[str, Any]) -> list[Any]:
     return [p for p in names["exam"] if names["forgetful"](p) != p.answer][:100]
 
 
+NO_CLIP = {"steps": 40, "learning_rate": 3e-3, "updates": 4, "clip": 0.999, "clip_high": 1e9}
+
+
 def knobs(names: dict[str, Any]) -> None:
     """One thing changed each."""
     settings: dict[str, dict[str, Any]] = {
@@ -110,7 +113,7 @@ def knobs(names: dict[str, Any]) -> None:
         "40 steps, rate 1e-3": {"steps": 40, "learning_rate": 1e-3},
         "40 steps, rate 3e-3": {"steps": 40, "learning_rate": 3e-3},
         "40 steps, rate 3e-3, 4 updates": {"steps": 40, "learning_rate": 3e-3, "updates": 4},
-        "40 steps, rate 3e-3, 4 updates, no clip": {"steps": 40, "learning_rate": 3e-3, "updates": 4, "clip": 0.999},
+        "40 steps, rate 3e-3, 4 updates, no clip": NO_CLIP,
     }
     for name, options in settings.items():
         ends = []
@@ -157,16 +160,25 @@ def traces(names: dict[str, Any]) -> None:
 
 
 def hacks(names: dict[str, Any]) -> None:
-    """The substring reward with a bonus for length, without and with a KL to the pupil."""
-    for kl in (0.0, 0.05, 0.2):
+    """The substring reward with a bonus for length; each half of it alone; and the whole with a KL to the pupil."""
+    right, bad = names["is_right"], names["stands_in"]
+    ways: dict[str, tuple[Callable[[Any, str], float], float]] = {
+        "honest": (right, 0.0),
+        "substring": (lambda problem, text: names["substring_reward"](text, problem.answer), 0.0),
+        "honest and bonus": (lambda problem, text: right(problem, text) + 0.1 * len(text), 0.0),
+        "substring and bonus": (bad, 0.0),
+        "substring and bonus, KL 0.05": (bad, 0.05),
+        "substring and bonus, KL 0.2": (bad, 0.2),
+    }
+    for name, (reward, kl) in ways.items():
         found: dict[str, list[float]] = {"best exam": [], "last exam": [], "last reward": []}
         for seed in SEEDS:
-            seen, marks, _ = names["hack"](seed, kl=kl)
+            seen, marks, _ = names["hack"](seed, reward=reward, kl=kl)
             found["best exam"].append(max(value for _, value in marks))
             found["last exam"].append(marks[-1][1])
             found["last reward"].append(seen[-1].reward)
         for what, values in found.items():
-            line(f"substring and bonus, KL {kl:g}, 75 steps: {what}", values)
+            line(f"{name}, 75 steps: {what}", values)
 
 
 def substring(names: dict[str, Any]) -> None:
@@ -221,10 +233,11 @@ def long_answers(names: dict[str, Any], taught: int, rate: float) -> None:
                     for text, paid in zip(group.texts, group.rewards, strict=True)
                     if not paid
                 ]
-                lengths.append(sum(wrong) / max(1, len(wrong)))
+                if wrong:
+                    lengths.append(sum(wrong) / len(wrong))
             found["exam"].append(right(run.model))
-            found["length of wrong answers, first ten steps"].append(sum(lengths[:10]) / 10)
-            found["last ten"].append(sum(lengths[-10:]) / 10)
+            found["length of wrong answers, first ten steps"].append(sum(lengths[:10]) / len(lengths[:10]))
+            found["last ten"].append(sum(lengths[-10:]) / len(lengths[-10:]))
         for what, values in found.items():
             line(f"{taught} steps of traces, then 60 averaged by {average}: {what}", values)
 

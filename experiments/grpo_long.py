@@ -91,7 +91,10 @@ def run(seed: int, steps: int = STEPS) -> dict[str, Any]:
         encode=lambda problem: ask(tokenizer, problem),
         stop_token=tokenizer.special_tokens["<end>"],
     )
-    curve, rewards, used = [], [], 0.0
+    start = right_of(model, tokenizer, validation)
+    curve: list[list[float | None]] = [[0, None, round(sum(start) / len(start), 4)]]
+    rewards: list[float] = []
+    used = 0.0
     while trainer.step_number < steps:
         started = time.process_time()
         rewards.append(trainer.step().reward)

@@ -111,3 +111,9 @@ def test_outside_of_a_notebook_it_only_takes_the_groups():
     viewer = GroupViewer()
     assert len(list(viewer.watch(Run(3)))) == 3
     assert viewer.step.options == (1, 3)
+
+
+def test_the_problem_that_has_most_to_show():
+    silent, telling = group("1+1=", ["2"] * 3, [1.0] * 3), group()
+    viewer = GroupViewer({1: [silent, telling, silent], 2: [telling, telling, silent], 3: [silent, silent]})
+    assert viewer.most_telling() == 2

@@ -25,8 +25,8 @@ def group_advantages(
 ) -> Float[Tensor, "prompts group"]:
     """How much better each answer is than the others to the same prompt: the baseline that needs no second network.
 
-    - "group": A_i = r_i - mean(r), divided by (std(r) + eps) where asked (Shao et al. 2024, eq. in section 4.1; the standard deviation
-      has n - 1 below the root). Without the division this is Dr. GRPO's (Liu et al. 2025): dividing makes a prompt where one answer of
+    - "group": A_i = r_i - mean(r), divided by (std(r) + eps) where asked (Shao et al. 2024, section 4.1; the paper doesn't say which
+      standard deviation: TRL's has n - 1 below the root, and so has ours). Without the division this is Dr. GRPO's (Liu et al. 2025): dividing makes a prompt where one answer of
       sixteen differs weigh as much as one where eight do, which favours prompts that are nearly always or nearly never solved.
     - "leave-one-out": r_i minus the mean of the *other* answers (RLOO, Ahmadian et al. 2024): unbiased, n/(n-1) times "group".
     - "none": the rewards themselves, REINFORCE without a baseline (Williams 1992).
@@ -149,7 +149,7 @@ def kl_estimate(
 
     With r = p_reference / p: k1 = -ln r is unbiased and often negative; k2 = (ln r)^2 / 2 is biased and calm; k3 = r - 1 - ln r is unbiased,
     never negative, and what GRPO adds to its loss (Shao et al. 2024, eq. 4). As a *loss* they differ from what they estimate: the
-    gradient of k1 is zero in expectation, that of k2 is the KL's own.
+    gradient of k1 is zero in expectation, that of k2 is the KL's own, that of k3 the one of KL(reference || policy).
     """
     log_ratio = reference_log_probs - log_probs
     if kind == "k1":

@@ -123,6 +123,7 @@ exercise(
         (37, 58, "<think>a</think><think>b</think>95"),
         (37, 58, "</think>95"),
         (37, 58, "<think>a<think>b</think>95"),
+        (37, 58, " <think>a</think>95"),
         draw=_draw_text,
         count=12,
     ),
@@ -231,7 +232,7 @@ exercise(
         ),
         wrong(
             _advantages(_row_mean, lambda r: r.std(dim=1, keepdim=True, unbiased=False)),
-            "Your standard deviation divides by n; published GRPO's (torch's default) divides by n - 1.",
+            "Your standard deviation divides by n; TRL's GRPO (torch's default) divides by n - 1.",
         ),
         wrong(
             _advantages(_row_mean, _row_std, 0.0),
@@ -369,7 +370,9 @@ def _loss(
         centred = rewards - rewards.mean(dim=axis, keepdim=True)
         if divide:
             centred = centred / (rewards.std(dim=1, keepdim=True) + 1e-4)
-        objective = token_objective(log_probs, old, centred.flatten(), 0.2 if clip else 0.999999)
+        advantages = centred.flatten()
+        ratio = (log_probs - old).exp()
+        objective = token_objective(log_probs, old, advantages, 0.2) if clip else ratio * advantages[:, None]
         return formula(objective, mask, length)
 
     return answer

@@ -95,8 +95,20 @@ class GroupViewer(Widget):
 
                 shown = display(self, display_id=True)  # type: ignore[no-untyped-call]
             yield record
+        if self.steps:
+            self.group.value = self.most_telling()
         if shown is not None:
             shown.update(self)
+
+    def most_telling(self) -> int:
+        """The problem number, counted from 1, that has a signal at the most steps; of equals the first."""
+        most = min(map(len, self.steps.values()))
+
+        def telling(number: int) -> int:
+            groups = [groups[number - 1] for groups in self.steps.values()]
+            return sum(min(group.rewards) != max(group.rewards) for group in groups)
+
+        return max(range(1, most + 1), key=telling)
 
     def _step_chosen(self, _: object = None) -> None:
         self.group.max = len(self.groups)
