@@ -20,8 +20,8 @@ ORDER = (
 )
 
 
-def write_readme() -> Path:
-    """README.md from `_readme.md`, the targets and every result that is stored."""
+def readme() -> str:
+    """The page from `_readme.md`, the targets and every result that is stored."""
     parts = [(HERE / "_readme.md").read_text(encoding="utf-8").rstrip()]
     stored = [name for name in ORDER if (RESULTS / f"{name}.json").exists()]
     aims = targets()
@@ -33,8 +33,13 @@ def write_readme() -> Path:
         question, about, tables = found
         body = "\n\n".join(table.markdown() for table in tables)
         parts.append(f"## {question}\n\n`python -m benchmarks {name}`. {describe(about)}\n\n{body}")
+    return "\n\n".join(parts) + "\n"
+
+
+def write_readme() -> Path:
+    """Write it down."""
     path = HERE / "README.md"
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    path.write_text(readme(), encoding="utf-8")
     return path
 
 
