@@ -5,6 +5,7 @@ import math
 import pytest
 
 from minilm.grpo import (
+    HEADINGS,
     accuracy_reward,
     cosine_reward,
     format_reward,
@@ -38,9 +39,10 @@ def test_form_says_nothing_about_truth():
     assert format_reward("<think>2+2=5</think>7") == 1
 
 
-def test_tags_are_paid_without_an_answer():
-    assert reasoning_steps_reward("<think></think>") == 0.25
-    assert reasoning_steps_reward("<think><think></think>") == 0.125
+def test_headings_are_paid_without_an_answer():
+    assert len(HEADINGS) == 8
+    assert reasoning_steps_reward("".join(HEADINGS)) == 1
+    assert reasoning_steps_reward("**First:** a **First:** b") == 0.125
     assert reasoning_steps_reward("13") == 0
 
 

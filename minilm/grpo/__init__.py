@@ -1,6 +1,6 @@
 """Lesson 12: reasoning in tokens, and reinforcement with rewards that a program can verify.
 
-- `rewards`: what pays and what for: SmallDoge's seven rewards, and a verifier that is easily fooled;
+- `rewards`: what pays and what for: the seven rewards that SmallDoge offers, and a verifier that is easily fooled;
 - `sampling`: what more answers buy at inference: pass@k, majority votes, best of n;
 - `distillation`: learning from a teacher's whole distribution;
 - `losses`: advantages within a group, REINFORCE, the clipped objective, estimates of the KL;
@@ -19,6 +19,7 @@ from minilm.grpo.losses import (
     zero_signal_share,
 )
 from minilm.grpo.rewards import (
+    HEADINGS,
     accuracy_reward,
     cosine_reward,
     format_reward,
@@ -32,6 +33,7 @@ from minilm.grpo.sampling import best_of_n, majority_vote, pass_at_k, vote_curve
 from minilm.grpo.trainer import GroupView, GRPOConfig, GRPOTrainer, Problem, StepRecord
 
 __all__ = [
+    "HEADINGS",
     "GRPOConfig",
     "GRPOTrainer",
     "GroupView",

@@ -1,17 +1,23 @@
 """Rewards that a program can give: what is right, and what only looks so.
 
-What is right says the task itself (`minilm.data.puzzles`: `task.verify`), and it is strict about form. The rewards here are SmallDoge's
-seven (its `rewards.py`), written anew, and one bad verifier: each with what it pays for, since a policy will find out.
+What is right says the task itself (`minilm.data.puzzles`: `task.verify`), and it is strict about form. The rewards here are the seven
+that SmallDoge offers (its `utils/rewards.py`; accuracy and format unless told otherwise), written anew, and one bad verifier: each with
+what it pays for, since a policy will find out.
 """
 
 import math
 from collections.abc import Sequence
 
-from minilm.data.puzzles.tasks import END_THINK, THINK, answer_in
+from minilm.data.puzzles.tasks import THINK, answer_in
+
+NAMES = ("Analysis", "First", "Second", "Next", "Reflection", "Finally", "Summarizing", "Solution")
+HEADINGS = tuple(f"**{name}:**" for name in NAMES)
 
 
 def format_reward(text: str) -> float:
     """1 for one closed thought and then an answer, whatever they say. Paid by itself it teaches a form and nothing else.
+
+    SmallDoge's asks for tags of its own around thought and solution; its second one, for DeepSeek's form, is a stub that always pays 1.
 
     >>> format_reward("<think>5+8=13</think>13"), format_reward("13"), format_reward("<think>13")
     (1.0, 0.0, 0.0)
@@ -19,9 +25,13 @@ def format_reward(text: str) -> float:
     return float(text.startswith(THINK) and answer_in(text) is not None)
 
 
-def reasoning_steps_reward(text: str, tags: Sequence[str] = (THINK, END_THINK), each: float = 0.125) -> float:
-    """`each` for every tag that appears exactly once, as SmallDoge pays eight tags 0.125 each: a reward for tags without a right answer."""
-    return each * sum(text.count(tag) == 1 for tag in tags)
+def reasoning_steps_reward(text: str, headings: Sequence[str] = HEADINGS, each: float = 0.125) -> float:
+    """`each` for every heading that occurs, as SmallDoge pays eight of them: a reward for headings without a right answer.
+
+    >>> reasoning_steps_reward(" ".join(HEADINGS))
+    1.0
+    """
+    return each * sum(heading in text for heading in headings)
 
 
 def accuracy_reward(answer: str, gold: str | None) -> float:
@@ -35,6 +45,9 @@ def accuracy_reward(answer: str, gold: str | None) -> float:
 
 def length_rewards(lengths: Sequence[int], right: Sequence[bool]) -> list[float]:
     """Kimi k1.5's: short right answers gain, long ones lose; wrong ones can only lose. All lengths equal: nothing.
+
+    Lengths are characters there. By itself it pays a short wrong answer (0) more than the longest right one (-0.5); and where the gold answer
+    can't be read SmallDoge takes all for right, so that the empty text is the best.
 
     lambda = 0.5 - (length - shortest) / (longest - shortest), and for wrong answers min(0, lambda).
     """
@@ -56,7 +69,8 @@ def cosine_reward(
     """A right answer is worth 1 and less the longer it is, down to 0.5; a wrong one costs 1, and less the longer it is, down to 0.5.
 
     r = low + (high - low) (1 + cos(pi length / longest)) / 2, with low and high swapped for wrong answers: who is wrong is paid for
-    writing more.
+    writing more. Those ranges are the function's defaults; SmallDoge's training script passes 0 and -0.5 for wrong answers, which turns that
+    round. Lengths are characters; ours ends at `longest`, where SmallDoge's goes up again.
     """
     low, high = right_range if right else wrong_range[::-1]
     return low + 0.5 * (high - low) * (1 + math.cos(math.pi * min(length, longest) / longest))
