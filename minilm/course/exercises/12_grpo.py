@@ -346,7 +346,7 @@ def drive(loss: Loss, log_probs: Tensor, old: Tensor, rewards: Tensor, mask: Ten
     """The loss and its gradient, as a run would use it."""
     leaf = log_probs.clone().requires_grad_()
     value = loss(leaf, old, rewards, mask, length)
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     return {"loss": value.detach(), "gradient": leaf.grad}
 
 
