@@ -102,7 +102,8 @@ def _unclipped(h: list[float], threshold: float = 0.99) -> list[float]:
 
 
 def _chances(h: list[float], threshold: float = 0.99) -> list[float]:
-    weights, left = [], 1.0
+    weights: list[float] = []
+    left = 1.0
     for step, value in enumerate(h):
         if 1 - left * (1 - value) >= threshold or step == len(h) - 1:
             return [*weights, left]
@@ -408,7 +409,7 @@ def _supervised(detach: bool = True, restart: bool = False, at_end: bool = False
             if halt > 0 and order != "never":
                 if at_end:
                     update(losses[-1])
-                return count
+                return count - (order == "from zero")
         if at_end:
             update(losses[-1])
         return most
@@ -425,16 +426,17 @@ def _protocol(answer: Any, most: int, stops: int) -> list[Any]:
     def segment(state: Tensor, puzzle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         nonlocal calls
         calls += 1
-        seen.append(["segment", round(float(state.sum().detach()), 3), bool(state.requires_grad)])
+        past = "its past hangs on it" if state.requires_grad else "cut from its past"
+        seen.append(["a segment from a state of sum", round(float(state.sum().detach()), 3), past])
         after = (state + puzzle) * weight
         return after, after[None], torch.tensor(1.0 if calls >= stops else -1.0)
 
     def update(loss: Tensor) -> None:
-        seen.append(["update", round(float(loss.detach()), 3)])
+        seen.append(["an update with loss", round(float(loss.detach()), 3)])
         weight.grad = None
         loss.backward(retain_graph=True)
         with torch.no_grad():
-            weight.sub_(0.1 * weight.grad)
+            weight.sub_(0.1 * torch.zeros(3) if weight.grad is None else 0.1 * weight.grad)
 
     with torch.enable_grad():
         try:
@@ -482,6 +484,10 @@ exercise(
         wrong(
             _supervised(order="never"),
             "Your solver never stops early: where halt is above 0, return how many segments it took.",
+        ),
+        wrong(
+            _supervised(order="from zero"),
+            "You return one too few where the solver stops: the segment in which it stops counts too.",
         ),
     ],
 )
@@ -560,7 +566,11 @@ def _every_move(answer: Any) -> bool | str:
     for _ in range(1000):
         grid = np.asarray(answer(puzzle.copy(), solution.copy(), rng)[0])
         seen |= {(int(row), int(column), int(grid[row, column])) for row, column in np.argwhere(grid)}
-    return len(seen) == 64 or f"The first cell's given took {len(seen)} of its 64 combinations of place and digit."
+    rows, columns, names = (len(set(each)) for each in zip(*seen, strict=True))
+    return (
+        rows * columns * names == 64
+        or f"In 1,000 calls the given of the first cell came to {rows} of 4 rows and {columns} of 4 columns, under {names} of 4 names."
+    )
 
 
 def _random_from_rng(answer: Any) -> bool:

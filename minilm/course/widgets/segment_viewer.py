@@ -1,6 +1,7 @@
 """Watch a puzzle solver think: its grid after each segment, with a slider."""
 
 import html
+import math
 from collections.abc import Sequence
 
 import ipywidgets
@@ -54,7 +55,7 @@ class SegmentViewer(Widget):
                 f"answers to {len(self.answers)} and {len(self.targets)} solutions"
             )
         cells, segments = len(self.puzzles[0]), len(self.answers[0])
-        side = round(cells**0.5)
+        side = math.isqrt(cells)
         grids = [*self.puzzles, *self.targets, *(grid for each in self.answers for grid in each)]
         if side**2 != cells or not 1 <= side <= MOST_SIDE or any(len(grid) != cells for grid in grids):
             raise ValueError(f"all grids must be square, of one size, and of side 1 to {MOST_SIDE}")
