@@ -121,7 +121,7 @@ def knobs(names: dict[str, Any]) -> None:
             run = names["trainer"](copy.deepcopy(names["pupil"]), seed=seed, **({"steps": 10} | options))
             run.train()
             ends.append(names["grade"](run.model.eval(), names["exam"]))
-        line(f"10 steps, {name}: exam", ends)
+        line(f"{name if name.startswith('40') else f'10 steps, {name}'}: exam", ends)
 
 
 def bonus(names: dict[str, Any]) -> None:
