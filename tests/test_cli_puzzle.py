@@ -56,6 +56,8 @@ def test_settings_reach_the_run(tmp_path):
         (["4", "out", "--set", "gradient=all"], "one-step"),
         (["4", "out", "--model", "gru"], "no model 'gru'"),
         (["4", "out", "--steps", "3", "--minutes", "2"], "not both"),
+        (["4", "out", "--steps", "0"], "steps = 0"),
+        (["4", "out", "--minutes", "0"], "seconds = 0"),
         (["4", "out", "--dim", "65"], "dim = 65"),
         (["zoo:sudoku-6", "out", "--steps", "3"], "has its own settings"),
         (["zoo:sudoko-6", "out"], "did you mean 'sudoku-6'"),

@@ -114,7 +114,8 @@ def settings(puzzles: str, name: str, changes: list[str], wanted: dict[str, Any]
     family = puzzle_family(f"sudoku-{puzzles}" if puzzles[:1].isdigit() else puzzles)
     if wanted["steps"] is not None and wanted["minutes"] is not None:
         raise ValueError("give --minutes or --steps, not both")
-    length = {"steps": wanted["steps"]} if wanted["steps"] else {"seconds": 60 * (wanted["minutes"] or 10.0)}
+    minutes = 10.0 if wanted["minutes"] is None else wanted["minutes"]
+    length = {"seconds": 60 * minutes} if wanted["steps"] is None else {"steps": wanted["steps"]}
     shape = {"dim": wanted["dim"]} if wanted["dim"] else {}
     training = length | {"seed": wanted["seed"]}
     known = {
