@@ -318,7 +318,7 @@ exercise(
         ),
         wrong(
             _dora(finish=lambda w, turned, m: m[:, None] * turned / turned.norm(dim=0, keepdim=True)),
-            "You measure columns. A neuron's weights are a *row* of PyTorch's matrix (outputs x inputs), and each row has its length.",
+            "You measure columns. A neuron's weights are a *row* of PyTorch's matrix (outputs x inputs), and each row has its length. (The paper's formula speaks of columns; its code and PEFT take rows, and so do we.)",
         ),
         wrong(
             _dora(finish=lambda w, turned, m: m[:, None] * turned / turned.norm()),
@@ -403,7 +403,7 @@ exercise(
         ),
         wrong(
             lambda pc, pr, rc, rr, beta: -beta * F.logsigmoid((pc - rc) - (pr - rr)),
-            "Your beta stands outside the sigmoid, where it only scales the step. Inside, it says how much of a difference in nats is a difference in reward.",
+            "Your beta stands outside the sigmoid, where it only scales the loss (and AdamW divides that out again). Inside, it says how much of a difference in nats is a difference in reward.",
         ),
         wrong(
             lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * ((pc - rc) + (pr - rr))),
@@ -439,7 +439,7 @@ exercise(
         ),
         wrong(
             lambda pc, pr, rc, rr, beta: (beta * ((pc - rc) - (pr - rr)) - 0.5) ** 2,
-            "You scale the difference by beta: beta squared times the right loss. The same minimum, but a small beta then hardly trains at all.",
+            "You scale the difference by beta: beta squared times the right loss. The same minimum, but with a small beta loss and gradient shrink: under plain gradient descent, or beside any other loss, it then hardly counts.",
         ),
         wrong(
             lambda pc, pr, rc, rr, beta: ((pc - rc) - (pr - rr) - 1 / (2 * beta)).abs(),
@@ -521,14 +521,14 @@ exercise(
         count=8,
     ),
     hints=[
-        "Without pairs, what is an answer's reward compared with? Suppose the policy moves everything up by a nat: is a liked answer then a success?",
+        "Without pairs, what is an answer's reward compared with? Suppose the policy moves all answers of the data up by a nat: is a liked answer then a success?",
         "z = beta times the *mean* gain on answers to other prompts, at least 0, one number. Liked: 1 - sigmoid(reward - z). Not liked: 1 - sigmoid(z - reward). Then both in one tensor, liked first.",
-        "`z = beta * (policy_mismatched - reference_mismatched).mean().clamp(min=0).detach()`, then `torch.cat([1 - torch.sigmoid(liked - z), 1 - torch.sigmoid(z - disliked)])`",
+        "`z = beta * (policy_mismatched - reference_mismatched).mean().clamp(min=0).detach()`, then `torch.cat([1 - torch.sigmoid(liked - z), 1 - torch.sigmoid(z - disliked)])`. (The check compares values and can't see whether you detach z; a training would.)",
     ],
     wrong_answers=[
         wrong(
             _kto(z=lambda gain: gain.mean() * 0),
-            "Nothing is compared with: your z is 0. A policy that makes *all* text likelier would then seem to please.",
+            "Nothing is compared with: your z is 0. A policy that makes *all* answers of the data likelier would then seem to please.",
         ),
         wrong(
             _kto(z=lambda gain: gain.mean()),
